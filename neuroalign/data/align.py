@@ -1,0 +1,213 @@
+"""The one place where rows of features and responses are matched: by id, never by position."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neuroalign.data.dims import sample_dim, validate_features, validate_rdms, validate_responses
+from neuroalign.errors import NotAligned, check_option, list_ids, warn_user
+
+__all__ = ["align", "align_pairs", "as_spaces", "average_repetitions"]
+
+
+def as_spaces(features) -> dict[str, xr.DataArray]:
+    """Return feature spaces as a plain dict ``space_id -> DataArray``.
+
+    Accepts one labelled array, a mapping of them (what `extract` returns), or a list of either.
+    """
+    if isinstance(features, xr.DataArray):
+        name = features.coords["space_id"].item() if "space_id" in features.coords else features.name
+        return {str(name or "features"): validate_features(features)}
+    if isinstance(features, Mapping):
+        return {str(k): v for k, v in features.items()}
+    if isinstance(features, (list, tuple)):
+        merged: dict[str, xr.DataArray] = {}
+        for part in features:
+            for key, value in as_spaces(part).items():
+                if key in merged:
+                    raise ValueError(f"features: space {key!r} occurs twice. Rename one of them.")
+                merged[key] = value
+        return merged
+    raise TypeError(
+        f"features: got {type(features).__name__}, expected a DataArray (sample, feature) or a mapping of them. "
+        "Label a plain array by neuroalign.data.make_features(values, stimulus_ids, model='name')."
+    )
+
+
+def align(features, responses: xr.DataArray, *, repeats: str = "average", on_missing: str = "error"):
+    """Match the rows of feature spaces and responses.
+
+    Parameters
+    ----------
+    features : DataArray (sample, feature), or mapping of them
+    responses : DataArray (sample, neuroid[, time_bin])
+        With sample dim ``stimulus`` or ``presentation`` rows are matched by ``stimulus_id``; with ``time``
+        both must stand on the same clock (equal ``time``, and ``run`` where both have it).
+    repeats : {"average", "keep"}
+        Average the presentations of a stimulus, or keep them (feature rows are then repeated).
+    on_missing : {"error", "drop"}
+        What to do with stimuli that only one side has.
+
+    Returns
+    -------
+    features : dict of DataArray (sample, feature)
+    responses : DataArray
+        With equal rows, in the order of the responses.
+
+    Raises
+    ------
+    NotAligned
+        If ids are missing on one side and `on_missing` is ``"error"``, or nothing is shared.
+
+    Examples
+    --------
+    >>> from neuroalign.data import make_features, make_responses
+    >>> f = make_features([[1.0], [2.0]], ["a", "b"], model="toy")
+    >>> r = make_responses([[20.0], [10.0]], ["b", "a"], ["v1"])
+    >>> spaces, r = align(f, r)
+    >>> spaces["toy::all"].values.ravel().tolist(), r.stimulus_id.values.tolist()
+    ([2.0, 1.0], ['b', 'a'])
+    """
+    check_option("repeats", repeats, ("average", "keep"))
+    check_option("on_missing", on_missing, ("error", "drop"))
+    spaces = as_spaces(features)
+    if not spaces:
+        raise NotAligned("features: no space given.")
+    validate_responses(responses)
+    dim = sample_dim(responses)
+    if dim == "time":
+        for name, space in spaces.items():
+            _check_same_clock(name, space, responses)
+        return dict(spaces), responses
+    if dim == "presentation" and repeats == "average":
+        responses, dim = average_repetitions(responses), "stimulus"
+    wanted = pd.Index(responses["stimulus_id"].values)
+    keep = np.ones(len(wanted), bool)
+    rows = {}
+    for name, space in spaces.items():
+        if sample_dim(space) == "time":
+            raise NotAligned(
+                f"features {name!r} stand on 'time' but the responses on {dim!r}; rows cannot be matched by id."
+            )
+        have = pd.Index(space["stimulus_id"].values)
+        rows[name] = have.get_indexer(wanted)
+        lost = rows[name] < 0
+        unused = ~have.isin(wanted)
+        if lost.all():
+            raise NotAligned(
+                f"features {name!r} and responses share no stimulus_id: features have {list_ids(have)}, "
+                f"responses {list_ids(wanted.unique())}."
+            )
+        if on_missing == "error" and (lost.any() or unused.any()):
+            side = "features" if lost.any() else "responses"
+            ids = wanted[lost].unique() if lost.any() else have[unused]
+            raise NotAligned(
+                f"features {name!r} and responses do not cover the same stimuli: {list_ids(ids)} missing in the "
+                f"{side}. Pass on_missing='drop' to use what both have."
+            )
+        keep &= ~lost
+    if not keep.all():
+        lost_ids = wanted[~keep].unique()
+        warn_user(f"{len(lost_ids)} stimuli dropped, missing in the features: {list_ids(lost_ids)}.",
+                  "dropped-stimuli", lost_ids)
+    kept = responses.isel({dim: np.flatnonzero(keep)})
+    return {n: _take_rows(spaces[n], rows[n][keep], dim) for n in spaces}, kept
+
+
+def align_pairs(stimulus_ids, rdms: xr.DataArray, *, on_missing: str = "error"):
+    """Match the pairs of RDMs with rows of features.
+
+    Parameters
+    ----------
+    stimulus_ids : sequence of str
+        Ids of the feature rows.
+    rdms : DataArray (target, pair)
+    on_missing : {"error", "drop"}
+
+    Returns
+    -------
+    first, second : array of int, shape (n_pairs,)
+        Feature rows of the two stimuli of every kept pair.
+    rdms : DataArray (target, pair)
+        The kept pairs.
+    """
+    check_option("on_missing", on_missing, ("error", "drop"))
+    validate_rdms(rdms)
+    have = pd.Index(np.asarray(stimulus_ids))
+    if have.has_duplicates:
+        raise NotAligned(f"features: stimulus_id {list_ids(have[have.duplicated()])} occur more than once.")
+    first, second = have.get_indexer(rdms.stimulus_a.values), have.get_indexer(rdms.stimulus_b.values)
+    lost = (first < 0) | (second < 0)
+    if lost.any():
+        ids = pd.Index(np.concatenate([rdms.stimulus_a.values[first < 0], rdms.stimulus_b.values[second < 0]]))
+        if on_missing == "error" or lost.all():
+            raise NotAligned(
+                f"RDMs and features do not cover the same stimuli: {list_ids(ids.unique())} missing in the features"
+                f" ({list_ids(have)}). Pass on_missing='drop' to use the pairs both have."
+            )
+        warn_user(f"{int(lost.sum())} pairs dropped: {list_ids(ids.unique())} missing in the features.",
+                  "dropped-pairs", ids.unique())
+    kept = np.flatnonzero(~lost)
+    return first[kept], second[kept], rdms.isel(pair=kept)
+
+
+def average_repetitions(responses: xr.DataArray, min_reps: int = 1) -> xr.DataArray:
+    """Average the presentations of each stimulus: ``(presentation, ...)`` to ``(stimulus, ...)``.
+
+    Parameters
+    ----------
+    min_reps : int
+        Drop stimuli shown fewer times than this.
+
+    Returns
+    -------
+    DataArray (stimulus, ...)
+        With the coord ``n_repetitions``; stimuli in order of first appearance.
+    """
+    validate_responses(responses)
+    if sample_dim(responses) != "presentation":
+        return responses
+    ids = responses["stimulus_id"].values
+    codes, unique = pd.factorize(ids)
+    counts = np.bincount(codes)
+    kept = np.flatnonzero(counts >= min_reps)
+    if not len(kept):
+        raise ValueError(f"no stimulus was shown at least min_reps={min_reps} times (most: {counts.max()}).")
+    moved = responses.transpose("presentation", ...)
+    sums = np.zeros((len(unique), *moved.shape[1:]), np.float64)
+    np.add.at(sums, codes, moved.values)
+    means = (sums / counts.reshape(-1, *[1] * (sums.ndim - 1)))[kept].astype(np.float32)
+    coords = {k: v for k, v in moved.coords.items() if "presentation" not in v.dims}
+    out = xr.DataArray(means, dims=("stimulus", *moved.dims[1:]), coords=coords, attrs=responses.attrs,
+                       name=responses.name)
+    return out.assign_coords(stimulus=("stimulus", np.asarray(unique)[kept]),
+                             stimulus_id=("stimulus", np.asarray(unique)[kept]),
+                             n_repetitions=("stimulus", counts[kept]))
+
+
+def _take_rows(space: xr.DataArray, rows: np.ndarray, dim: str) -> xr.DataArray:
+    own = sample_dim(space)
+    if own == dim and len(rows) == space.sizes[own] and np.array_equal(rows, np.arange(len(rows))):
+        return space  # the same rows in the same order: no copy, a memory map stays one
+    if dim == "presentation" and own == "stimulus":
+        space = space.drop_vars("stimulus", errors="ignore").rename(stimulus="presentation")
+        own = "presentation"
+    return space.isel({own: rows})
+
+
+def _check_same_clock(name: str, space: xr.DataArray, responses: xr.DataArray) -> None:
+    if sample_dim(space) != "time":
+        raise NotAligned(
+            f"features {name!r} stand on {sample_dim(space)!r} but the responses on 'time'. Turn events into a "
+            "time series first: encode(..., hrf='glover') or neuroalign.features.events_to_samples."
+        )
+    for coord in ("time", "run"):
+        if coord not in responses.coords or coord not in space.coords:
+            continue
+        a, b = space[coord].values, responses[coord].values
+        same = len(a) == len(b) and (np.allclose(a, b, atol=1e-6) if coord == "time" else (a == b).all())
+        if not same:
+            span = f"{a[0]} to {a[-1]} ({len(a)} samples) and {b[0]} to {b[-1]} ({len(b)} samples)"
+            raise NotAligned(f"features {name!r} and responses differ in {coord!r}: {span}. Nothing is cut to fit.")

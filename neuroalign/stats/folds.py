@@ -1,0 +1,191 @@
+"""Folds: resolved once from a name, a splitter or a table, stored, and reusable as an argument."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuroalign.errors import check_option, list_ids, warn_user
+from neuroalign.stats.random import child_rng
+
+__all__ = ["Folds", "make_folds"]
+
+NAMES = ("kfold", "groups", "leave-one-group-out", "blocks", "shuffled")
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Train and test samples of each fold.
+
+    Attributes
+    ----------
+    train, test : array of bool, shape (n_folds, n_samples)
+        A sample in neither is purged (too near to the test block).
+    name : str
+        What made them.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    name: str
+
+    def __post_init__(self):
+        if (self.train & self.test).any():
+            raise ValueError("folds: a sample is in the training and the test set of the same fold.")
+        for k, (train, test) in enumerate(zip(self.train, self.test)):
+            if test.sum() < 1 or train.sum() < 2:
+                raise ValueError(
+                    f"folds: fold {k} of {len(self.test)} ({self.name}) has {train.sum()} training and "
+                    f"{test.sum()} test samples, expected at least 2 and 1. Use fewer folds or a smaller gap."
+                )
+
+    def __len__(self) -> int:
+        return len(self.test)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples that the folds were made for."""
+        return self.test.shape[1]
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for train, test in zip(self.train, self.test):
+            yield np.flatnonzero(train), np.flatnonzero(test)
+
+    def describe(self) -> dict:
+        """Return a JSON-able account: name, sizes, and the test fold of each sample (-1: never tested)."""
+        fold_of = np.where(self.test.any(0), self.test.argmax(0), -1)
+        return {"name": self.name, "n_folds": len(self), "n_train": self.train.sum(1).tolist(),
+                "n_test": self.test.sum(1).tolist(),
+                "n_purged": (~(self.train | self.test)).sum(1).tolist(), "fold_of_sample": fold_of.tolist()}
+
+
+def make_folds(cv, n_samples: int, *, groups=None, runs=None, n_splits: int = 5, gap: int = 0,
+               random_state: int = 0, time_series: bool = False) -> Folds:
+    """Resolve `cv` to `Folds`.
+
+    Parameters
+    ----------
+    cv : str, int, Folds, scikit-learn splitter, or table
+        ``"kfold"`` (shuffled k-fold; of independent stimuli), ``"groups"`` (k-fold that keeps groups
+        together), ``"leave-one-group-out"``, ``"blocks"`` (contiguous blocks with a purge gap),
+        ``"shuffled"`` (as kfold, the explicit word that a time series asks for). An int is the number of
+        splits of the default: blocks for a time series, groups if given, else kfold. A table is a sequence
+        with the fold of each sample.
+    groups : sequence, optional
+        Label of each sample; a group never straddles folds.
+    runs : sequence, optional
+        Run of each sample of a time series: gaps do not reach across runs.
+    gap : int
+        Samples purged from training on both sides of a test block.
+    time_series : bool
+        Shuffling is then refused unless asked for by ``"shuffled"``, which warns.
+
+    Returns
+    -------
+    Folds
+
+    Examples
+    --------
+    >>> folds = make_folds("blocks", 12, n_splits=3, gap=1)
+    >>> [(train.tolist(), test.tolist()) for train, test in folds][0]
+    ([5, 6, 7, 8, 9, 10, 11], [0, 1, 2, 3])
+    """
+    if isinstance(cv, Folds):
+        if cv.n_samples != n_samples:
+            raise ValueError(f"cv: the folds were made for {cv.n_samples} samples, the data have {n_samples}.")
+        return _check_groups(cv, groups)
+    if isinstance(cv, (int, np.integer)) and not isinstance(cv, bool):
+        n_splits = int(cv)
+        cv = "blocks" if time_series else "groups" if groups is not None else "kfold"
+    if isinstance(cv, str):
+        check_option("cv", cv, NAMES)
+        folds = _named_folds(cv, n_samples, groups, runs, n_splits, gap, random_state, time_series)
+    elif hasattr(cv, "split"):
+        splits = list(cv.split(np.zeros((n_samples, 1)), groups=groups))
+        folds = _from_splits(splits, n_samples, type(cv).__name__)
+    else:
+        folds = _from_table(cv, n_samples)
+    return _check_groups(folds, groups)
+
+
+def _named_folds(cv, n_samples, groups, runs, n_splits, gap, random_state, time_series) -> Folds:
+    if cv in ("groups", "leave-one-group-out") and groups is None:
+        raise ValueError(f"cv={cv!r} needs groups: a label of each sample (movie, run, story, subject).")
+    if cv == "blocks":
+        return _blocks(n_samples, n_splits, gap, runs)
+    if cv == "leave-one-group-out":
+        return _from_table(groups, n_samples, cv)
+    if time_series and cv == "kfold":
+        raise ValueError("cv='kfold' shuffles samples, which leaks between the neighbours of a time series. "
+                         "Use cv='blocks', or cv='shuffled' if you mean it.")
+    if time_series and cv == "shuffled":
+        warn_user("folds of a time series are shuffled: neighbouring samples are in both training and test "
+                  "sets, and scores are too high.", "shuffled-time-series", count=n_samples)
+    labels = np.arange(n_samples) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    n_groups = labels.max() + 1
+    if not 2 <= n_splits <= n_groups:
+        raise ValueError(f"n_splits: got {n_splits}, expected 2 to {n_groups} (the number of "
+                         f"{'samples' if groups is None else 'groups'}).")
+    order = child_rng(random_state, "folds").permutation(n_groups)
+    return _from_table(_balanced(labels, order, n_splits)[labels], n_samples, cv)
+
+
+def _balanced(labels, order, n_splits) -> np.ndarray:
+    """Give each group to the fold that has the fewest samples, largest groups first, ties by `order`."""
+    sizes = np.bincount(labels)
+    fold_of, filled = np.empty(len(sizes), int), np.zeros(n_splits, int)
+    for group in order[np.argsort(-sizes[order], kind="stable")]:
+        fold_of[group] = filled.argmin()
+        filled[fold_of[group]] += sizes[group]
+    return fold_of
+
+
+def _blocks(n_samples, n_splits, gap, runs) -> Folds:
+    if not 2 <= n_splits <= n_samples:
+        raise ValueError(f"n_splits: got {n_splits}, expected 2 to {n_samples} (the number of samples).")
+    runs = np.zeros(n_samples, int) if runs is None else np.unique(np.asarray(runs), return_inverse=True)[1]
+    positions = np.arange(n_samples)
+    train = np.ones((n_splits, n_samples), bool)
+    test = np.zeros((n_splits, n_samples), bool)
+    for k, block in enumerate(np.array_split(positions, n_splits)):
+        test[k, block] = True
+        for run in np.unique(runs[block]):
+            part = block[runs[block] == run]
+            near = (positions >= part[0] - gap) & (positions <= part[-1] + gap) & (runs == run)
+            train[k, near] = False
+    return Folds(train, test, f"blocks({n_splits}, gap={gap})")
+
+
+def _from_splits(splits, n_samples, name) -> Folds:
+    train = np.zeros((len(splits), n_samples), bool)
+    test = np.zeros_like(train)
+    for k, (a, b) in enumerate(splits):
+        train[k, a], test[k, b] = True, True
+    return Folds(train, test, name)
+
+
+def _from_table(table, n_samples, name="table") -> Folds:
+    labels = np.asarray(table)
+    if labels.shape != (n_samples,):
+        raise ValueError(f"cv: a fold table of shape {labels.shape}, expected one fold for each of the "
+                         f"{n_samples} samples.")
+    unique = np.unique(labels)
+    if len(unique) < 2:
+        raise ValueError(f"cv: the table names {len(unique)} fold, expected at least 2.")
+    test = labels[None, :] == unique[:, None]
+    return Folds(~test, test, name)
+
+
+def _check_groups(folds: Folds, groups) -> Folds:
+    if groups is None:
+        return folds
+    groups = np.asarray(groups)
+    if groups.shape != (folds.n_samples,):
+        raise ValueError(f"groups: got shape {groups.shape}, expected one label for each of the "
+                         f"{folds.n_samples} samples.")
+    for k, (train, test) in enumerate(folds):
+        both = np.intersect1d(groups[train], groups[test])
+        if len(both):
+            raise ValueError(f"folds: in fold {k} the groups {list_ids(both)} stand in both training and test "
+                             "set. Use cv='groups', or pass a table that keeps them together.")
+    return folds
