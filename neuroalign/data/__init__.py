@@ -14,6 +14,7 @@ from neuroalign.data.dims import (
     validate_rdms,
     validate_responses,
 )
+from neuroalign.data.home import home
 from neuroalign.data.stimuli import MODALITIES, StimulusSet, file_sha256
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "as_spaces",
     "average_repetitions",
     "file_sha256",
+    "home",
     "make_features",
     "make_rdms",
     "make_responses",
