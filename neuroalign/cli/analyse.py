@@ -1,0 +1,113 @@
+"""``neuroalign encode``, ``compare`` and ``report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuroalign.cli.models import Device, Layers, Models, Outputs, Quiet, Seed, Stimuli, Store, Streams, Zoo, _all_or_list
+
+Out = Annotated[Path | None, typer.Option(help="Write the scores here (netCDF).")]
+Pooling = Annotated[str, typer.Option(help="mean, max, cls, last or flatten.")]
+Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Name in the metric registry (repeat).")]
+
+
+def encode(
+    models: Models,
+    stimuli: Stimuli,
+    responses: Annotated[str, typer.Option(help="Data set name.")],
+    layers: Layers = ["all"],  # noqa: B006 (typer copies it)
+    streams: Streams = None,
+    pooling: Pooling = "mean",
+    outputs: Outputs = ["hidden"],  # noqa: B006
+    nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance variable (repeat): word_rate, or a coord.")] = None,
+    hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
+    high_pass: Annotated[float | None, typer.Option(help="Clean responses and regressors by a high-pass (Hz).")] = None,
+    average_subjects: Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")] = False,
+    cv: Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")] = "auto",
+    n_splits: Annotated[int, typer.Option(help="Outer folds.")] = 5,
+    metric: Metrics = None,
+    permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 0,
+    store: Store = None,
+    out: Out = None,
+    device: Device = "auto",
+    random_state: Seed = 0,
+    quiet: Quiet = False,
+    zoo: Zoo = None,
+) -> None:
+    """Predict responses from features (cross-validated ridge)."""
+    import neuroalign as na
+    from neuroalign.recordings import prepare_responses
+
+    features = na.extract(
+        list(models), na.load_stimuli(stimuli), layers=_all_or_list(layers), streams=streams, pooling=pooling,
+        outputs=tuple(outputs), store=store, device=device, random_state=random_state, progress=not quiet, zoo=zoo,
+    )
+    recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
+                                          random_state=random_state)
+    scores = na.encode(
+        features, recorded, nuisance=nuisance, hrf=hrf, high_pass=high_pass, cv=cv, n_splits=n_splits,
+        n_permutations=permutations, ceiling=ceiling, device=device, random_state=random_state,
+        **({"metric": tuple(metric)} if metric else {}),
+    )
+    _finish(scores, out)
+
+
+def compare(
+    models: Models,
+    stimuli: Stimuli,
+    targets: Annotated[str, typer.Option(help="Data set with RDMs.")],
+    layers: Layers = ["all"],  # noqa: B006
+    streams: Streams = None,
+    pooling: Pooling = "mean",
+    metric: Metrics = None,
+    rdm: Annotated[str, typer.Option(help="correlation, euclidean, sqeuclidean or cosine.")] = "correlation",
+    ceiling: Annotated[str, typer.Option(help="rank or raw averaging of the subjects' RDMs.")] = "rank",
+    permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 1000,
+    bootstraps: Annotated[int, typer.Option(help="Resamples of stimuli and subjects; 0 for none.")] = 0,
+    store: Store = None,
+    out: Out = None,
+    device: Device = "auto",
+    random_state: Seed = 0,
+    quiet: Quiet = False,
+    zoo: Zoo = None,
+) -> None:
+    """Compare representational geometry (RSA, CKA) of features and recorded data."""
+    import neuroalign as na
+
+    features = na.extract(
+        list(models), na.load_stimuli(stimuli), layers=_all_or_list(layers), streams=streams, pooling=pooling,
+        store=store, device=device, random_state=random_state, progress=not quiet, zoo=zoo,
+    )
+    scores = na.compare(
+        features, na.load_rdms(targets), rdm=rdm, ceiling=ceiling, n_permutations=permutations,
+        n_bootstraps=bootstraps, device=device, random_state=random_state,
+        **({"metric": tuple(metric)} if metric else {}),
+    )
+    _finish(scores, out)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder with scores (*.nc).")],
+    out: Annotated[Path | None, typer.Option(help="Default: FOLDER/report.html.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
+) -> None:
+    """Write one self-contained HTML report of all the scores in a folder."""
+    from neuroalign.reports import report as write_report
+    from neuroalign.reports import scores_in
+
+    path = write_report(scores_in(folder), out or folder / "report.html", title=title or folder.resolve().name)
+    print(f"report: {path}")
+
+
+def _finish(scores, out: Path | None) -> None:
+    from neuroalign.cli.tables import print_table
+    from neuroalign.data import scores as score_tools
+
+    frame = score_tools.to_frame(scores).dropna(axis="columns", how="all")
+    wanted = ["metric", "space", "neuroid", "target", "time_bin", "score", "baseline", "ceiling_lower", "ceiling",
+              "ci_low", "ci_high", "p", "q", "n"]
+    shown = frame[[c for c in wanted if c in frame]].sort_values("score", ascending=False)
+    print_table(shown.head(40), title=f"{len(frame)} scores" + (", best 40" if len(frame) > 40 else ""))
+    if out is not None:
+        print(f"scores: {score_tools.save(scores, out)}")

@@ -1,0 +1,54 @@
+"""Entry point of the ``neuroalign`` command: exit code 0, 1 (failed) or 2 (usage)."""
+
+import sys
+import warnings
+
+import typer
+
+from neuroalign.cli import analyse, models, system
+from neuroalign.errors import NeuroalignError, NeuroalignWarning
+
+app = typer.Typer(
+    help="What do models represent, what does the brain represent, and where do the two agree?",
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+)
+zoo = typer.Typer(help="Models that can be extracted.", no_args_is_help=True)
+zoo.command("list")(models.zoo_list)
+zoo.command("show")(models.zoo_show)
+app.add_typer(zoo, name="zoo")
+data = typer.Typer(help="Data sets: manifests, files, checks.", no_args_is_help=True)
+data.command("list")(system.data_list)
+data.command("fetch")(system.data_fetch)
+app.add_typer(data, name="data")
+app.command("extract")(models.extract)
+app.command("encode")(analyse.encode)
+app.command("compare")(analyse.compare)
+app.command("report")(analyse.report)
+app.command("demo")(system.demo)
+app.command("doctor")(system.doctor)
+
+EXPECTED = (NeuroalignError, ValueError, KeyError, FileNotFoundError, NotADirectoryError, TypeError, ConnectionError,
+            MemoryError, PermissionError)
+
+
+def run() -> None:
+    """Run the command line; an expected error is one message on stderr and exit code 1."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except EXPECTED as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"neuroalign: {type(error).__name__}: {message}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("neuroalign: stopped; finished shards are kept, the same command resumes.", file=sys.stderr)
+        sys.exit(1)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    if issubclass(category, NeuroalignWarning):
+        print(f"neuroalign: warning [{message.code}]: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run()

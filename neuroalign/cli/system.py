@@ -1,0 +1,69 @@
+"""``neuroalign data``, ``demo`` and ``doctor``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def data_list() -> None:
+    """List the data sets and where their files would come from."""
+    import pandas as pd
+
+    from neuroalign.cli.tables import print_table
+    from neuroalign.data import list_manifests, load_manifest, where_available
+
+    rows = []
+    for name in list_manifests():
+        manifest = load_manifest(name)
+        rows.append({"name": name, "title": manifest.title, "licence": manifest.licence,
+                     "files": len(manifest.files), "available": where_available(manifest)})
+    print_table(pd.DataFrame(rows))
+
+
+def data_fetch(name: Annotated[str, typer.Argument(help="Data set name or manifest file.")]) -> None:
+    """Fetch every file of a data set (package, mirror, cache, then the published address) and verify it."""
+    from neuroalign.data import fetch_file, load_manifest
+
+    manifest = load_manifest(name)
+    for file in manifest.files:
+        checked = "sha256 verified" if file.sha256 else "UNVERIFIED: the manifest states no sha256"
+        print(f"{fetch_file(manifest, file)}  ({checked})")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for figures, scores and report.")] = Path("out"),
+    store: Annotated[Path | None, typer.Option(help="Feature store (default: OUT/store).")] = None,
+    random_state: Annotated[int, typer.Option("--random-state", help="Seed of everything random.")] = 0,
+) -> None:
+    """Run the main job on what is at hand and say where the report is."""
+    from neuroalign.demo import run_demo
+
+    run_demo(out, store=store, random_state=random_state)
+
+
+def doctor() -> None:
+    """Check versions, device, packaged models, data, and the folders in use."""
+    import os
+
+    import pandas as pd
+    import torch
+
+    from neuroalign.cli.tables import print_table
+    from neuroalign.data import home, list_manifests, load_manifest, where_available
+    from neuroalign.data.scores import provenance
+    from neuroalign.linalg import free_memory, resolve
+    from neuroalign.models.zoo import list_models, where_packaged
+
+    facts = provenance()
+    device = resolve("auto")
+    rows = [(name, version) for name, version in facts["versions"].items()]
+    rows += [("python", facts["python"]), ("platform", facts["platform"]), ("device", str(device)),
+             ("free memory", f"{free_memory(device) / 2**30:.1f} GiB"), ("torch threads", str(torch.get_num_threads())),
+             ("NEUROALIGN_HOME", str(home())), ("NEUROALIGN_MIRROR", os.environ.get("NEUROALIGN_MIRROR") or "not set"),
+             ("NEUROALIGN_DEVICE", os.environ.get("NEUROALIGN_DEVICE") or "not set")]
+    print_table(pd.DataFrame(rows, columns=["what", "found"]))
+    rows = [(e.id, where_packaged(e)) for e in list_models() if e.package]
+    print_table(pd.DataFrame(rows, columns=["packaged model", "found"]))
+    rows = [(name, where_available(load_manifest(name))) for name in list_manifests()]
+    print_table(pd.DataFrame(rows, columns=["data set", "found"]))
