@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from neuroalign.cli.models import Device, Layers, Models, Outputs, Quiet, Seed, Stimuli, Store, Streams, Zoo, _all_or_list
+from neuroalign.cli.models import (
+    Device,
+    Layers,
+    Models,
+    Outputs,
+    Quiet,
+    Seed,
+    Stimuli,
+    Store,
+    Streams,
+    Zoo,
+    layer_choice,
+)
 
 Out = Annotated[Path | None, typer.Option(help="Write the scores here (netCDF).")]
 Pooling = Annotated[str, typer.Option(help="mean, max, cls, last or flatten.")]
@@ -20,9 +32,9 @@ def encode(
     streams: Streams = None,
     pooling: Pooling = "mean",
     outputs: Outputs = ["hidden"],  # noqa: B006
-    nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance variable (repeat): word_rate, or a coord.")] = None,
+    nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")] = None,
     hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
-    high_pass: Annotated[float | None, typer.Option(help="Clean responses and regressors by a high-pass (Hz).")] = None,
+    high_pass: Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")] = None,
     average_subjects: Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")] = False,
     cv: Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")] = "auto",
     n_splits: Annotated[int, typer.Option(help="Outer folds.")] = 5,
@@ -40,7 +52,7 @@ def encode(
     from neuroalign.recordings import prepare_responses
 
     features = na.extract(
-        list(models), na.load_stimuli(stimuli), layers=_all_or_list(layers), streams=streams, pooling=pooling,
+        list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, pooling=pooling,
         outputs=tuple(outputs), store=store, device=device, random_state=random_state, progress=not quiet, zoo=zoo,
     )
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
@@ -76,7 +88,7 @@ def compare(
     import neuroalign as na
 
     features = na.extract(
-        list(models), na.load_stimuli(stimuli), layers=_all_or_list(layers), streams=streams, pooling=pooling,
+        list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, pooling=pooling,
         store=store, device=device, random_state=random_state, progress=not quiet, zoo=zoo,
     )
     scores = na.compare(

@@ -9,7 +9,7 @@ Zoo = Annotated[Path | None, typer.Option("--zoo", help="A YAML file with zoo en
 Models = Annotated[list[str], typer.Argument(help="Zoo id, ID@random, local folder or hub id.", show_default=False)]
 Stimuli = Annotated[str, typer.Option(help="Data set name, CSV/TSV with a stimulus_id column, or folder of images.")]
 Layers = Annotated[list[str], typer.Option(help="Layer path or pattern (repeat); 'all' for every layer.")]
-Streams = Annotated[list[str] | None, typer.Option("--stream", help="Stream: text, image, special, all, word (repeat).")]
+Streams = Annotated[list[str] | None, typer.Option("--stream", help="text, image, special, all, word (repeat).")]
 Outputs = Annotated[list[str], typer.Option("--output", help="hidden, surprisal, entropy (repeat).")]
 Store = Annotated[Path | None, typer.Option(help="Folder of the feature store (default: the user cache folder).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -68,12 +68,12 @@ def extract(
     from neuroalign.cli.tables import print_table
 
     features = na.extract(
-        list(models), na.load_stimuli(stimuli), layers=_all_or_list(layers), streams=streams, pooling=pooling,
+        list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, pooling=pooling,
         outputs=tuple(outputs), store=store, batch_size=batch_size, device=device, dtype=dtype, context=context,
         random_state=random_state, progress=not quiet, zoo=zoo,
     )
     print_table(features.spaces.reset_index(drop=True), title=f"{len(features)} feature spaces")
 
 
-def _all_or_list(layers: list[str]):
+def layer_choice(layers: list[str]):
     return "all" if list(layers) == ["all"] else list(layers)

@@ -58,10 +58,15 @@ def doctor() -> None:
     facts = provenance()
     device = resolve("auto")
     rows = [(name, version) for name, version in facts["versions"].items()]
-    rows += [("python", facts["python"]), ("platform", facts["platform"]), ("device", str(device)),
-             ("free memory", f"{free_memory(device) / 2**30:.1f} GiB"), ("torch threads", str(torch.get_num_threads())),
-             ("NEUROALIGN_HOME", str(home())), ("NEUROALIGN_MIRROR", os.environ.get("NEUROALIGN_MIRROR") or "not set"),
-             ("NEUROALIGN_DEVICE", os.environ.get("NEUROALIGN_DEVICE") or "not set")]
+    rows += [
+        ("python", facts["python"]),
+        ("platform", facts["platform"]),
+        ("device", str(device)),
+        ("free memory", f"{free_memory(device) / 2**30:.1f} GiB"),
+        ("torch threads", str(torch.get_num_threads())),
+        ("NEUROALIGN_HOME", str(home())),
+    ]
+    rows += [(name, os.environ.get(name) or "not set") for name in ("NEUROALIGN_MIRROR", "NEUROALIGN_DEVICE")]
     print_table(pd.DataFrame(rows, columns=["what", "found"]))
     rows = [(e.id, where_packaged(e)) for e in list_models() if e.package]
     print_table(pd.DataFrame(rows, columns=["packaged model", "found"]))
