@@ -49,7 +49,7 @@ def find_file(name: str, path: str, sha256: str | None = None, *, pip: str | Non
         raise FileNotFoundError(f"the package {name!r} lists no file {path!r}.{hint} Reinstall: {line}")
     located = Path(found.locate())
     if not located.is_file():
-        raise FileNotFoundError(f"the package {name!r} should hold {str(located)!r}, which is gone. Reinstall: {line}")
+        raise FileNotFoundError(f"the package {name!r} lost its file {str(located)!r}. Reinstall: {line}")
     if sha256 is not None:
         stat = located.stat()
         got = _hash(str(located), stat.st_size, stat.st_mtime_ns)

@@ -1,12 +1,24 @@
 """The adapter protocol: what the extractor knows of a model, and nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
-__all__ = ["Adapter", "Inputs", "Layer", "LoadedModel"]
+from neuroalign.errors import list_ids
+
+__all__ = ["TAPS", "Adapter", "BadStimuli", "Inputs", "Layer", "LoadedModel", "attach"]
+
+TAPS = ("block", "attention", "mlp", "norm")
+
+
+class BadStimuli(ValueError):
+    """Stimuli that a model cannot be given; ``ids`` are theirs, so that a caller may drop them and go on."""
+
+    def __init__(self, problem: str, ids: Sequence[str], remedy: str = ""):
+        self.ids = tuple(map(str, ids))
+        super().__init__(f"stimuli {list_ids(self.ids)}: {problem}{' ' + remedy if remedy else ''}")
 
 
 @dataclass(frozen=True)
@@ -18,38 +30,53 @@ class Layer:
     path : str
         Module path in the real model, so that a user can look the module up.
     depth : float
-        0 (input, the embedding) to 1 (last block), sortable within a tower.
+        0 (the embedding, which is the input of block 0) to 1 (last block), sortable within a tower.
     tower : str
         Which part of the model: ``text``, ``image``; selects the stream masks of `Inputs`.
+    streams : tuple of str
+        The streams that exist here, the default one first.
     tap : {"output", "input"}
-        What is taken: the output of the module (the residual stream after a block), or its input
-        (the embedding is the input of block 0).
+        What is taken: the output of the module (the residual stream after a block), or its input.
+    masked : bool
+        False where all tokens are real and belong to every stream: feature maps, pooled and projected vectors
+        (one token a stimulus).
     """
 
     path: str
     depth: float
     tower: str
+    streams: tuple[str, ...] = ("all",)
     tap: str = "output"
+    masked: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name in ``space_id``: the path, with ``.input`` where the input of the module is taken."""
+        return self.path if self.tap == "output" else f"{self.path}.input"
 
 
 @dataclass
 class Inputs:
-    """One batch, ready for `forward`.
+    """One batch, ready for `Adapter.forward`.
 
     Attributes
     ----------
     tensors : mapping of str to tensor
-        Arguments of the model.
+        Arguments of the model, on its device.
     streams : mapping of tower to mapping of stream to tensor of bool, shape (batch, token)
-        Computed once here; hooks only index them. Padding is in no stream. A tower whose masks are None
-        has no padding: all its tokens are in ``all`` (feature maps of a CNN).
+        Computed once here; hooks only index them. Padding is in no stream. Only the towers that run are there.
     offsets : mapping of tower to list of list of (start, end), optional
-        Character offsets of each token in its text, for words; (0, 0) for special tokens.
+        Character offsets of each token in its text, for words; leading white space is trimmed, special tokens
+        have (0, 0), padding has none (the lists are as long as the text is in tokens).
     """
 
     tensors: dict[str, torch.Tensor]
-    streams: Mapping[str, Mapping[str, torch.Tensor] | None]
-    offsets: Mapping[str, list] = field(default_factory=dict)
+    streams: Mapping[str, Mapping[str, torch.Tensor]]
+    offsets: Mapping[str, list[list[tuple[int, int]]]] = field(default_factory=dict)
+
+    def mask(self, layer: Layer, stream: str) -> torch.Tensor | None:
+        """Return which tokens of a layer belong to a stream, (batch, token); None where all of them do."""
+        return self.streams[layer.tower][stream] if layer.masked else None
 
 
 @dataclass
@@ -59,15 +86,21 @@ class LoadedModel:
     Attributes
     ----------
     id : str
-        Zoo id or path, with ``@random`` for a random twin.
+        Zoo id or path, with ``@random.SEED`` for a random twin.
     module : torch.nn.Module
         In eval mode, on `device`.
     adapter : Adapter
     processors : mapping
-        Tokenizer, image processor.
+        ``tokenizer``, ``image_processor``: what turns stimuli into tensors.
     device, dtype
     weights : str
-        What identifies the weights: sha256 of the file, hub commit, or ``random(seed)``.
+        What identifies the weights: sha256 of the file, hub commit, or ``random(SEED)`` and the architecture.
+    preprocessing : str
+        What identifies the processors (a sha256 over their settings).
+    attention : str
+        Attention implementation of the module, "" where it has none.
+    entry : ZooEntry or None
+        What the zoo says about the model.
     """
 
     id: str
@@ -77,17 +110,26 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     weights: str
+    preprocessing: str = ""
+    attention: str = ""
+    entry: Any = None
 
 
 class Adapter(Protocol):
-    """One architecture family. Subclasses live in `neuroalign.models`, one file a family."""
+    """One architecture family. Implementations live in `neuroalign.models`, one file a family."""
 
     family: str
     version: int  # bumped when numerics change: part of the store key
-    modalities: tuple[str, ...]  # what a stimulus must have
+    modalities: tuple[str, ...]  # what a stimulus must have (of a dual encoder: at least one of them)
 
-    def layers(self, model: LoadedModel) -> list[Layer]:
+    def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:
         """Return the layers in order of computation."""
+
+    def towers(self, model: LoadedModel, stimulus: Mapping) -> tuple[str, ...]:
+        """Return the towers that a stimulus runs through; the stimuli of one batch have the same."""
+
+    def check(self, model: LoadedModel, stimuli: Sequence[Mapping]) -> None:
+        """Raise `BadStimuli` for a missing modality, an empty or too long text, before any forward."""
 
     def length(self, model: LoadedModel, stimulus: Mapping) -> int:
         """Return a cheap estimate of the tokens of a stimulus, for bucketing batches."""
@@ -100,3 +142,21 @@ class Adapter(Protocol):
 
     def tokens(self, model: LoadedModel, layer: Layer, raw: Any) -> torch.Tensor:
         """Turn what a module returned (or took) into (batch, token, feature)."""
+
+
+def attach(model: LoadedModel, layer: Layer, receive: Callable[[torch.Tensor], None]):
+    """Hook a layer: `receive` gets its activations, (batch, token, feature), in each forward.
+
+    Returns
+    -------
+    handle
+        Its ``remove()`` takes the hook away.
+    """
+    module = model.module.get_submodule(layer.path)
+    if layer.tap == "input":
+
+        def before(_, args, kwargs):
+            receive(model.adapter.tokens(model, layer, args[0] if args else next(iter(kwargs.values()))))
+
+        return module.register_forward_pre_hook(before, with_kwargs=True)
+    return module.register_forward_hook(lambda _, args, output: receive(model.adapter.tokens(model, layer, output)))
