@@ -140,11 +140,11 @@ def attrs_of(scores: xr.Dataset) -> dict:
 
 
 def concat(parts, dim: str = "space") -> xr.Dataset:
-    """Join Scores along ``space`` or ``metric``; warnings are joined, other attrs come from the first.
+    """Join Scores along ``space``, ``metric`` or ``target``; warnings are joined, other attrs come from the first.
 
     Variables that only some parts have are NaN in the others.
     """
-    check_option("dim", dim, ("space", "metric"))
+    check_option("dim", dim, ("space", "metric", "target"))
     parts = [validate(p) for p in parts]
     if not parts:
         raise ValueError("concat: no scores given.")
