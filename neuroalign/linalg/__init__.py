@@ -1,6 +1,19 @@
-"""Torch underneath everything: device and dtype, memory budget, the robust eigendecomposition."""
+"""Torch underneath everything: device and dtype, memory budget, Gram matrices, the robust eigendecomposition."""
 
 from neuroalign.linalg.device import free_memory, resolve, rows_per_chunk, to_numpy, to_tensor
+from neuroalign.linalg.gram import Eigenbasis, eigenbasis, needs_float64, second_moment, standardisation
 from neuroalign.linalg.solve import eigh_psd
 
-__all__ = ["eigh_psd", "free_memory", "resolve", "rows_per_chunk", "to_numpy", "to_tensor"]
+__all__ = [
+    "Eigenbasis",
+    "eigenbasis",
+    "eigh_psd",
+    "free_memory",
+    "needs_float64",
+    "resolve",
+    "rows_per_chunk",
+    "second_moment",
+    "standardisation",
+    "to_numpy",
+    "to_tensor",
+]

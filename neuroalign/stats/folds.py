@@ -59,7 +59,7 @@ class Folds:
                 "n_purged": (~(self.train | self.test)).sum(1).tolist(), "fold_of_sample": fold_of.tolist()}
 
 
-def make_folds(cv, n_samples: int, *, groups=None, runs=None, n_splits: int = 5, gap: int = 0,
+def make_folds(cv, n_samples: int, *, groups=None, runs=None, positions=None, n_splits: int = 5, gap: int = 0,
                random_state: int = 0, time_series: bool = False) -> Folds:
     """Resolve `cv` to `Folds`.
 
@@ -75,6 +75,9 @@ def make_folds(cv, n_samples: int, *, groups=None, runs=None, n_splits: int = 5,
         Label of each sample; a group never straddles folds.
     runs : sequence, optional
         Run of each sample of a time series: gaps do not reach across runs.
+    positions : sequence of int, optional
+        Place of each sample on the clock, ascending, where samples are left out between them (the training
+        rows of an outer fold): gaps are counted on it.
     gap : int
         Samples purged from training on both sides of a test block.
     time_series : bool
@@ -99,7 +102,7 @@ def make_folds(cv, n_samples: int, *, groups=None, runs=None, n_splits: int = 5,
         cv = "blocks" if time_series else "groups" if groups is not None else "kfold"
     if isinstance(cv, str):
         check_option("cv", cv, NAMES)
-        folds = _named_folds(cv, n_samples, groups, runs, n_splits, gap, random_state, time_series)
+        folds = _named_folds(cv, n_samples, groups, runs, positions, n_splits, gap, random_state, time_series)
     elif hasattr(cv, "split"):
         splits = list(cv.split(np.zeros((n_samples, 1)), groups=groups))
         folds = _from_splits(splits, n_samples, type(cv).__name__)
@@ -108,11 +111,11 @@ def make_folds(cv, n_samples: int, *, groups=None, runs=None, n_splits: int = 5,
     return _check_groups(folds, groups)
 
 
-def _named_folds(cv, n_samples, groups, runs, n_splits, gap, random_state, time_series) -> Folds:
+def _named_folds(cv, n_samples, groups, runs, positions, n_splits, gap, random_state, time_series) -> Folds:
     if cv in ("groups", "leave-one-group-out") and groups is None:
         raise ValueError(f"cv={cv!r} needs groups: a label of each sample (movie, run, story, subject).")
     if cv == "blocks":
-        return _blocks(n_samples, n_splits, gap, runs)
+        return _blocks(n_samples, n_splits, gap, runs, positions)
     if cv == "leave-one-group-out":
         return _from_table(groups, n_samples, cv)
     if time_series and cv == "kfold":
@@ -140,18 +143,19 @@ def _balanced(labels, order, n_splits) -> np.ndarray:
     return fold_of
 
 
-def _blocks(n_samples, n_splits, gap, runs) -> Folds:
+def _blocks(n_samples, n_splits, gap, runs, positions) -> Folds:
     if not 2 <= n_splits <= n_samples:
         raise ValueError(f"n_splits: got {n_splits}, expected 2 to {n_samples} (the number of samples).")
     runs = np.zeros(n_samples, int) if runs is None else np.unique(np.asarray(runs), return_inverse=True)[1]
-    positions = np.arange(n_samples)
+    positions = np.arange(n_samples) if positions is None else np.asarray(positions)
     train = np.ones((n_splits, n_samples), bool)
     test = np.zeros((n_splits, n_samples), bool)
-    for k, block in enumerate(np.array_split(positions, n_splits)):
+    for k, block in enumerate(np.array_split(np.arange(n_samples), n_splits)):
         test[k, block] = True
         for run in np.unique(runs[block]):
             part = block[runs[block] == run]
-            near = (positions >= part[0] - gap) & (positions <= part[-1] + gap) & (runs == run)
+            near = (positions >= positions[part[0]] - gap) & (positions <= positions[part[-1]] + gap)
+            near &= runs == run
             train[k, near] = False
     return Folds(train, test, f"blocks({n_splits}, gap={gap})")
 

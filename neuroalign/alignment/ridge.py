@@ -1,0 +1,363 @@
+"""Ridge regression of many targets, the penalty of each chosen by inner cross-validation.
+
+One eigendecomposition a fold, in the smaller of the space of features and of rows, serves all penalties and all
+targets; predictions for all penalties then cost one matrix product each, and the refit is one pass in which every
+target has its own penalty. The objective is ``|y - Xw - b|^2 + alpha |w|^2`` with an intercept that is never
+penalised (Hoerl & Kennard 1970, Technometrics).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neuroalign.errors import check_option, list_ids
+from neuroalign.linalg import (
+    Eigenbasis,
+    eigenbasis,
+    needs_float64,
+    resolve,
+    rows_per_chunk,
+    second_moment,
+    standardisation,
+    to_numpy,
+)
+
+__all__ = ["ALPHAS", "RidgeFit", "RidgePlan", "plan_ridge", "ridge_cv"]
+
+ALPHAS = np.logspace(-1, 6, 15)
+COLUMNS = 4096  # columns of a memory map that are read at a time
+
+
+@dataclass(frozen=True)
+class RidgeFit:
+    """A fitted ridge, kept in the eigenbasis of its design.
+
+    Attributes
+    ----------
+    best_alpha : array of shape (n_targets,)
+        NaN for targets that hold NaN or are constant.
+    loss : array of shape (n_alphas, n_targets)
+        Mean squared error over the inner folds (None if there was one penalty only).
+    intercept : array of shape (n_targets,)
+    """
+
+    best_alpha: np.ndarray
+    loss: np.ndarray | None
+    intercept: np.ndarray
+    _axes: np.ndarray
+    _weights: np.ndarray
+
+    @property
+    def coef(self) -> np.ndarray:
+        """Weights of the features as given, shape (n_features, n_targets)."""
+        return self._axes @ self._weights
+
+    def predict(self, X) -> np.ndarray:
+        """Predict from rows of features, shape (n_rows, n_targets)."""
+        X = np.asarray(X, dtype=np.float64)
+        if X.ndim != 2 or X.shape[1] != len(self._axes):
+            raise ValueError(f"X: got shape {X.shape}, expected (n_rows, {len(self._axes)} features).")
+        return (X @ self._axes) @ self._weights + self.intercept
+
+
+def ridge_cv(X, Y, *, alphas=ALPHAS, inner_folds=None, standardize: bool = True, solver: str = "auto",
+             device="auto") -> RidgeFit:
+    """Fit ridge regressions, each target with its own penalty.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+        numpy, torch or xarray; a memory map is read in columns.
+    Y : array of shape (n_samples, n_targets)
+    alphas : sequence of float
+        Penalties, above 0.
+    inner_folds : Folds, iterable of (train, test) or "loo", optional
+        How a penalty is chosen: the least mean squared error over these folds, or the leave-one-out error
+        (in closed form, of the design as it is standardised over all rows). Needed if there is more than one
+        penalty.
+    standardize : bool
+        Scale each feature by its standard deviation over the training rows of the fold at hand.
+    solver : {"auto", "primal", "dual"}
+        Decompose the Gram matrix of features or of rows; auto takes the smaller.
+    device : str
+
+    Returns
+    -------
+    RidgeFit
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((50, 3))
+    >>> fit = ridge_cv(X, X @ [[1.0], [0.0], [-1.0]], alphas=[1e-3])
+    >>> fit.coef.ravel().round(2).tolist()
+    [1.0, 0.0, -1.0]
+    """
+    plan = plan_ridge(X, alphas=alphas, inner_folds=inner_folds, standardize=standardize, solver=solver,
+                      device=device, axes=True)
+    return plan.fit(Y)
+
+
+@dataclass(frozen=True)
+class RidgePlan:
+    """The decompositions of one design, ready for any number of targets (what `plan_ridge` returns).
+
+    Attributes
+    ----------
+    alphas : array of shape (n_alphas,)
+    solver : str
+        "primal" or "dual", and the dtype of the decomposition.
+    """
+
+    alphas: np.ndarray
+    solver: str
+    n_samples: int
+    _inner: tuple
+    _whole: Eigenbasis
+    _shift: torch.Tensor
+    _factor: torch.Tensor
+    _loo: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the decompositions take."""
+        parts = [self._whole, *(basis for basis, _, _ in self._inner)]
+        return sum(b.basis.nbytes + b.rows.nbytes for b in parts)
+
+    def predict(self, Y, rows=None) -> tuple[np.ndarray, np.ndarray]:
+        """Fit the targets and predict the test rows that the plan was made with.
+
+        Parameters
+        ----------
+        Y : array of shape (n_samples, n_targets)
+        rows : array of int, optional
+            Use ``Y[rows]``.
+
+        Returns
+        -------
+        prediction : float32 array of shape (n_test, n_targets)
+            NaN for targets that hold NaN or are constant.
+        best_alpha : array of shape (n_targets,)
+        """
+        n_targets = np.shape(Y)[1]
+        prediction = np.empty((len(self._whole.rows), n_targets), np.float32)
+        best_alpha = np.empty(n_targets)
+        for part, block in self._chunks(Y, rows):
+            weights, best, _ = self._solve(block.values)
+            values = to_numpy(self._whole.rows @ weights) * block.sd + block.mean
+            prediction[:, part] = np.where(block.valid, values, np.nan)
+            best_alpha[part] = np.where(block.valid, self.alphas[to_numpy(best)], np.nan)
+        return prediction, best_alpha
+
+    def fit(self, Y) -> RidgeFit:
+        """Fit the targets and return the model; the plan must have been made with ``axes=True``."""
+        Y = _as_matrix(Y)
+        fits = []
+        for _, block in self._chunks(Y, None):
+            weights, best, loss = self._solve(block.values)
+            best = np.where(block.valid, self.alphas[to_numpy(best)], np.nan)
+            loss = None if loss is None else np.where(block.valid, to_numpy(loss) * block.sd**2, np.nan)
+            weights = np.where(block.valid, to_numpy(weights).astype(np.float64) * block.sd, np.nan)
+            fits.append((best, loss, weights, block.mean))
+        scale = (self._whole.scale * self._factor.to(self._whole.scale)).double().cpu().numpy()
+        centre = self._shift.double().cpu().numpy() + _safe_divide(self._whole.mean, self._factor)
+        axes = to_numpy(self._whole.axes).astype(np.float64) * scale[:, None]
+        best, losses, weights, mean = (list(column) for column in zip(*fits))
+        weights = np.concatenate(weights, 1)
+        return RidgeFit(np.concatenate(best), None if losses[0] is None else np.concatenate(losses, 1),
+                        np.concatenate(mean) - (centre @ axes) @ weights, axes, weights)
+
+    def _chunks(self, Y, rows):
+        n_targets = np.shape(Y)[1]
+        widest = max([len(self._whole.rows), *(len(b.rows) for b, _, _ in self._inner)])
+        size = rows_per_chunk(4 * (3 * self.n_samples + 4 * len(self._whole.values) + 2 * widest),
+                              self._whole.values.device)
+        for start in range(0, n_targets, size):
+            part = slice(start, min(start + size, n_targets))
+            block = Y[:, part] if rows is None else Y[rows, part]
+            yield part, _Targets.of(block, self._whole.values)
+
+    def _solve(self, Y):
+        """Return the weights in the eigenbasis (component, target), index of the best penalty, and loss."""
+        loss = None if len(self.alphas) == 1 else self._loss(Y)
+        best = torch.zeros(Y.shape[1], dtype=torch.long, device=Y.device) if loss is None else loss.argmin(0)
+        penalties = torch.as_tensor(self.alphas, dtype=Y.dtype, device=Y.device)[best]
+        weights = (self._whole.basis.T @ Y) / (self._whole.values[:, None] + penalties)
+        return weights, best, loss
+
+    def _loss(self, Y):
+        if self._loo:
+            return self._leave_one_out(Y)
+        total = torch.zeros(len(self.alphas), Y.shape[1], dtype=Y.dtype, device=Y.device)
+        n_tested = 0
+        for basis, train, test in self._inner:
+            mean = Y[train].mean(0)
+            projected = basis.basis.T @ (Y[train] - mean)
+            _add_squared_errors(total, basis, projected, Y[test] - mean, self.alphas)
+            n_tested += len(test)
+        return total / n_tested
+
+    def _leave_one_out(self, Y):
+        basis = self._whole
+        projected = basis.basis.T @ Y
+        loss = torch.empty(len(self.alphas), Y.shape[1], dtype=Y.dtype, device=Y.device)
+        for k, alpha in enumerate(self.alphas):
+            shrunk = basis.basis / (basis.values + alpha)
+            leverage = (shrunk * basis.basis).sum(1) + 1 / self.n_samples
+            residual = torch.addmm(Y, shrunk, projected, alpha=-1)
+            residual /= (1 - leverage).clamp_min(torch.finfo(Y.dtype).eps)[:, None]
+            loss[k] = residual.square_().mean(0)
+        return loss
+
+
+def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: bool = True,
+               solver: str = "auto", device="auto", axes: bool = False) -> RidgePlan:
+    """Decompose a design once, for any number of targets.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+    X_test : array of shape (n_test, n_features), optional
+        Rows that `RidgePlan.predict` predicts.
+    alphas, inner_folds, standardize, solver, device
+        As in `ridge_cv`.
+    axes : bool
+        Keep what `RidgePlan.fit` needs.
+    """
+    alphas = _check_alphas(alphas)
+    check_option("solver", solver, ("auto", "primal", "dual"))
+    n, p = np.shape(X)
+    n_test = 0 if X_test is None else len(X_test)
+    loo = isinstance(inner_folds, str)
+    if loo:
+        check_option("inner_folds", inner_folds, ("loo",))
+    folds = _check_inner(inner_folds, n, len(alphas))
+    device = resolve(device)
+    dual = solver == "dual" or (solver == "auto" and p > n)
+    design, shift, factor = _prepare(X, X_test, standardize, device, torch.float32)
+    total, kernel = _shared_grams(design, n, dual, standardize)
+    wide = device.type != "mps" and needs_float64(total if total is not None else kernel, alphas.min())
+    if wide:
+        design, shift, factor = _prepare(X, X_test, standardize, device, torch.float64)
+        total, kernel = _shared_grams(design, n, dual, standardize)
+    options = dict(standardize=standardize, dual=dual, kernel=None if standardize else kernel)
+    index = torch.arange(n + n_test, device=device)
+    inner = []
+    for train, test in folds:
+        train, test = (torch.as_tensor(i, device=device) for i in (train, test))
+        inner.append((eigenbasis(design[:n], train, test, total=total, **options), train, test))
+    options["kernel"] = None if n_test or kernel is None else options["kernel"]
+    whole = eigenbasis(design, index[:n], index[n:], total=None if n_test else total, axes=axes, **options)
+    name = f"{'dual' if dual else 'primal'}, {'float64' if wide else 'float32'} decomposition"
+    return RidgePlan(alphas, name, n, tuple(inner), whole, shift, factor, loo)
+
+
+@dataclass(frozen=True)
+class _Targets:
+    values: torch.Tensor
+    mean: np.ndarray
+    sd: np.ndarray
+    valid: np.ndarray
+
+    @classmethod
+    def of(cls, block, like: torch.Tensor) -> "_Targets":
+        """Centre and scale a block of targets; those with NaN or without spread become zeros, not valid."""
+        block = to_numpy(block) if isinstance(block, torch.Tensor) else np.asarray(block)
+        wide = block.astype(np.float64)
+        finite = np.isfinite(wide).all(0)
+        wide = np.where(finite, wide, 0.0)
+        mean = wide.mean(0)
+        wide -= mean
+        sd = np.sqrt((wide**2).mean(0))
+        valid = finite & (sd > 1e-7 * np.abs(mean)) & (sd > 0)
+        wide /= np.where(valid, sd, np.inf)
+        return cls(torch.as_tensor(wide, dtype=like.dtype, device=like.device), mean, sd, valid)
+
+
+def _add_squared_errors(total, basis, projected, target, alphas):
+    """Add the squared errors of every penalty: one product of matrices a penalty, in the smaller size."""
+    if len(basis.rows) <= len(basis.values):
+        for k, alpha in enumerate(alphas):
+            residual = torch.addmm(target, basis.rows / (basis.values + alpha), projected, alpha=-1)
+            total[k] += residual.square_().sum(0)
+        return
+    filters = 1 / (basis.values + torch.as_tensor(alphas, dtype=target.dtype, device=target.device)[:, None])
+    total += target.square().sum(0) - 2 * filters @ ((basis.rows.T @ target) * projected)
+    gram = basis.rows.T @ basis.rows
+    for k, weight in enumerate(filters):
+        shrunk = weight[:, None] * projected
+        total[k] += (shrunk * (gram @ shrunk)).sum(0)
+
+
+def _prepare(X, X_test, standardize, device, dtype):
+    """Stack training and test rows, centred (and scaled) by the training rows; columns are read in chunks."""
+    n, p = np.shape(X)
+    if p == 0:
+        raise ValueError("X: it has no features.")
+    n_all = n + (0 if X_test is None else len(X_test))
+    design = torch.empty(n_all, p, dtype=dtype, device=device)
+    shift, factor = (torch.empty(p, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+                     for _ in range(2))
+    for start in range(0, p, COLUMNS):
+        part = slice(start, start + COLUMNS)
+        block = _as_tensor(X, part, device, shift.dtype)
+        if not torch.isfinite(block).all():
+            bad = start + torch.nonzero(~torch.isfinite(block).all(0)).ravel().cpu().numpy()
+            raise ValueError(f"X: NaN or infinite values in features {list_ids(bad)}. Remove or fill them.")
+        shift[part], factor[part] = standardisation(block, standardize)
+        design[:n, part] = (block - shift[part]) * factor[part]
+        if X_test is not None:
+            rows = _as_tensor(X_test, part, device, shift.dtype)
+            design[n:, part] = (rows - shift[part]) * factor[part]
+    return design, shift, factor
+
+
+def _shared_grams(design, n, dual, standardize):
+    if dual:
+        # With standardisation each fold needs its own; this one then only tells the size of the eigenvalues.
+        return None, design[:n] @ design[:n].T
+    return second_moment(design[:n], torch.arange(n, device=design.device)), None
+
+
+def _as_tensor(X, columns, device, dtype):
+    block = X[:, columns]
+    if isinstance(block, torch.Tensor):
+        return block.to(device=device, dtype=dtype)
+    return torch.as_tensor(np.array(block, dtype=np.float64)).to(device=device, dtype=dtype)
+
+
+def _as_matrix(Y):
+    if np.ndim(Y) != 2:
+        raise ValueError(f"Y: got {np.ndim(Y)} dims, expected (n_samples, n_targets).")
+    return Y
+
+
+def _check_alphas(alphas) -> np.ndarray:
+    alphas = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
+    if alphas.ndim != 1 or not len(alphas) or not (np.isfinite(alphas) & (alphas > 0)).all():
+        raise ValueError(f"alphas: got {alphas.tolist()}, expected finite penalties above 0.")
+    return alphas
+
+
+def _check_inner(inner_folds, n, n_alphas) -> list:
+    if isinstance(inner_folds, str) or n_alphas == 1:
+        return []
+    if inner_folds is None:
+        raise ValueError(f"inner_folds: needed to choose between {n_alphas} alphas. Pass folds "
+                         "(neuroalign.stats.make_folds) or 'loo', or a single alpha.")
+    if not isinstance(inner_folds, Iterable):
+        raise TypeError(f"inner_folds: got {type(inner_folds).__name__}, expected Folds or (train, test) pairs.")
+    folds = list(inner_folds)
+    if len(folds) < 2:
+        raise ValueError(f"inner_folds: got {len(folds)}, expected at least 2.")
+    for train, test in folds:
+        if max(np.max(train), np.max(test)) >= n:
+            raise ValueError(f"inner_folds: they index row {max(np.max(train), np.max(test))}, X has {n} rows.")
+    return folds
+
+
+def _safe_divide(mean, factor):
+    mean, factor = mean.double().cpu().numpy(), factor.double().cpu().numpy()
+    return np.divide(mean, factor, out=np.zeros_like(mean), where=factor > 0)

@@ -1,0 +1,150 @@
+"""Gram matrices in the smaller space, with standardisation by training rows, and their eigenbases."""
+
+from dataclasses import dataclass
+
+import torch
+
+from neuroalign.linalg.solve import eigh_psd
+
+__all__ = ["Eigenbasis", "eigenbasis", "needs_float64", "second_moment", "standardisation"]
+
+# A column whose spread is below this share of its spread over all rows is taken for constant.
+CONSTANT = 1e-6
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """The training rows of a design in their eigenbasis: ``X_train = basis @ axes.T``.
+
+    Attributes
+    ----------
+    values : tensor of shape (n_components,)
+        Eigenvalues of the Gram matrix of the centred (and scaled) training rows.
+    basis : tensor of shape (n_train, n_components)
+    rows : tensor of shape (n_test, n_components)
+        Test rows, centred and scaled as the training rows.
+    axes : tensor of shape (n_features, n_components), or None
+        Orthonormal axes, where asked for.
+    mean, scale : tensor of shape (n_features,)
+        ``(X - mean) * scale`` is what was decomposed; the scale of a constant column is 0.
+    """
+
+    values: torch.Tensor
+    basis: torch.Tensor
+    rows: torch.Tensor
+    axes: torch.Tensor | None
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+
+def standardisation(X: torch.Tensor, standardize: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean and the factor 1 / standard deviation of each column, in float64 where there is one.
+
+    The factor of a constant column is 0, so that it contributes nothing; it is 1 everywhere else if
+    `standardize` is False.
+
+    Examples
+    --------
+    >>> mean, scale = standardisation(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+    >>> mean.tolist(), scale.tolist()
+    ([2.0, 5.0], [1.0, 0.0])
+    """
+    wide = X if X.device.type == "mps" else X.double()
+    var, mean = torch.var_mean(wide, dim=0, correction=0)
+    sd = var.sqrt()
+    # Rounding of a constant column of size |mean| leaves a spread of that order of machine precision.
+    constant = sd <= 1e-10 * mean.abs()
+    scale = torch.where(constant, 0.0, 1.0 / sd.clamp_min(torch.finfo(sd.dtype).tiny) if standardize else 1.0)
+    return mean, scale
+
+
+def second_moment(X: torch.Tensor, rows: torch.Tensor, total: torch.Tensor | None = None) -> torch.Tensor:
+    """Return ``X[rows].T @ X[rows]``; from the moment of all rows by downdating where that is less work."""
+    if total is not None and len(rows) > len(X) / 2:
+        left_out = torch.ones(len(X), dtype=torch.bool, device=X.device)
+        left_out[rows] = False
+        rest = X[left_out]
+        return total - rest.T @ rest
+    part = X[rows]
+    return part.T @ part
+
+
+def needs_float64(gram: torch.Tensor, smallest: float) -> bool:
+    """Whether rounding of a float32 Gram matrix would show beside the smallest penalty.
+
+    Rounding moves eigenvalues by about machine precision times the largest; that must stay below one percent
+    of the penalty that is added to them.
+    """
+    if gram.dtype == torch.float64:
+        return True
+    norm = (gram.double() if gram.device.type != "mps" else gram).square().sum().sqrt()
+    return bool(torch.finfo(torch.float32).eps * norm > 0.01 * smallest)
+
+
+def eigenbasis(X: torch.Tensor, train: torch.Tensor, test: torch.Tensor, *, standardize: bool, dual: bool,
+               total: torch.Tensor | None = None, kernel: torch.Tensor | None = None, axes: bool = False,
+               dtype: torch.dtype = torch.float32) -> Eigenbasis:
+    """Decompose the training rows of a design whose columns are about centred.
+
+    Parameters
+    ----------
+    X : tensor of shape (n, n_features)
+        float32, or float64 where `needs_float64` says so.
+    train, test : tensor of int
+    standardize : bool
+        Scale the columns by the standard deviation of the training rows (they are always centred by their mean).
+    dual : bool
+        Decompose the Gram matrix of rows (n_train x n_train), else that of columns.
+    total : tensor of shape (n_features, n_features), optional
+        ``X.T @ X``, to downdate from.
+    kernel : tensor of shape (n, n), optional
+        ``X @ X.T``, which serves every fold where nothing is standardised.
+    axes : bool
+        Also return the axes.
+    dtype : torch dtype
+        Of the result.
+    """
+    part = X[train]
+    mean = part.mean(0)
+    scale = _fold_scale(part, mean, standardize)
+    if not dual:
+        moment = second_moment(X, train, total) - len(train) * torch.outer(mean, mean)
+        values, vectors = eigh_psd(moment * scale[:, None] * scale)
+        values, vectors = _leading(values, vectors)
+        scaled = scale[:, None] * vectors
+        basis, rows = (part - mean) @ scaled, (X[test] - mean) @ scaled
+        directions = vectors if axes else None
+    else:
+        if kernel is not None and not standardize and not axes:
+            gram, cross = _centred_kernels(kernel, train, test)
+        else:
+            part = (part - mean) * scale
+            gram, cross = part @ part.T, ((X[test] - mean) * scale) @ part.T
+        values, vectors = _leading(*eigh_psd(gram))
+        root = values.sqrt()
+        basis, rows = vectors * root, cross @ (vectors / root)
+        directions = part.T @ (vectors / root) if axes else None
+    directions = None if directions is None else directions.to(dtype)
+    return Eigenbasis(values.to(dtype), basis.to(dtype), rows.to(dtype), directions, mean, scale)
+
+
+def _fold_scale(part, mean, standardize):
+    if not standardize:
+        return torch.ones_like(mean)
+    sd = (part - mean).square().mean(0).sqrt()
+    # Columns were scaled to unit spread over all rows beforehand: what hardly varies here is constant here.
+    return torch.where(sd <= CONSTANT, 0.0, 1.0 / sd.clamp_min(CONSTANT)).to(part.dtype)
+
+
+def _leading(values, vectors):
+    """Drop the directions that are zero within rounding."""
+    kept = values > torch.finfo(values.dtype).eps * values[-1].clamp_min(torch.finfo(values.dtype).tiny)
+    return values[kept], vectors[:, kept]
+
+
+def _centred_kernels(kernel, train, test):
+    own, cross = kernel[train][:, train], kernel[test][:, train]
+    column = own.mean(0)
+    grand = column.mean()
+    return (own - column - column[:, None] + grand,
+            cross - cross.mean(1, keepdim=True) - column + grand)
