@@ -1,0 +1,146 @@
+"""The one registry of metrics: what each name means, which direction is better, where it comes from.
+
+It drives `compare` and `encode`, the command line, the report and the figures. A name says everything that
+changes the number: the estimator (biased and debiased never share a name) and the aggregation (per subject
+or on the group mean).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from neuroalign.errors import suggest
+
+__all__ = ["METRICS", "Metric", "get_metric", "list_metrics", "resolve_metrics"]
+
+KINDS = ("encoding", "rdm", "features")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One named metric.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"encoding", "rdm", "features"}
+        What it is computed from: out-of-fold predictions (`encode`), dissimilarities or two arrays of
+        features (`compare`).
+    method : str
+        The statistic, without the aggregation: for example ``"spearman"``.
+    aggregation : str
+        What the number is a mean over, in words that a report can print.
+    direction : {"higher", "lower"}
+        Which way is better.
+    symmetric : bool
+        Whether swapping the two sides leaves it unchanged.
+    needs_pairs : bool
+        Whether rows of the two sides must be the same stimuli.
+    per_subject : bool
+        Whether it is the mean over the subjects of a target; only then may the ceiling of single subjects
+        stand beside it.
+    partial : bool
+        Whether it controls for further RDMs.
+    chance : float
+        Value of unrelated data; NaN where it depends on the sizes.
+    reference : str
+    """
+
+    name: str
+    kind: str
+    method: str
+    aggregation: str
+    reference: str
+    direction: str = "higher"
+    symmetric: bool = True
+    needs_pairs: bool = True
+    per_subject: bool = False
+    partial: bool = False
+    chance: float = 0.0
+
+
+_SUBJECTS = "mean over the subjects of a target of the {} with that subject's RDM"
+_GROUP = "{} with the RDM averaged over the subjects of a target"
+_PARTIAL = " after regressing the ranks of the control RDMs out of both"
+_RSA = "Kriegeskorte, Mur & Bandettini 2008, Front Syst Neurosci 2:4"
+_NILI = "Nili et al. 2014, PLoS Comput Biol 10:e1003553"
+_CKA = "Kornblith et al. 2019, ICML"
+_HSIC = "Song et al. 2012, JMLR 13:1393 (unbiased HSIC); Kornblith et al. 2019, ICML"
+
+
+def _encoding_metrics() -> list[Metric]:
+    pooled, mean = "out-of-fold predictions of all folds pooled", "computed within each fold, mean over folds"
+    pearson, share = "Naselaris et al. 2011, NeuroImage 56:400", "coefficient of determination, 1 - SSE / SST"
+    return [
+        Metric("r.pooled", "encoding", "r", f"Pearson correlation, {pooled}", pearson, symmetric=False),
+        Metric("r.foldmean", "encoding", "r", f"Pearson correlation, {mean}", pearson, symmetric=False),
+        Metric("r2.pooled", "encoding", "r2", f"{share}, {pooled}", pearson, symmetric=False),
+        Metric("r2.foldmean", "encoding", "r2", f"{share}, {mean}", pearson, symmetric=False),
+    ]
+
+
+def _rdm_metrics() -> list[Metric]:
+    found = []
+    words = {"spearman": "Spearman correlation (average ranks for ties)", "pearson": "Pearson correlation",
+             "cosine": "cosine similarity"}
+    for method, word in words.items():
+        reference = _RSA if method != "spearman" else f"{_RSA}; {_NILI}"
+        chance = float("nan") if method == "cosine" else 0.0
+        found.append(Metric(f"rsa.{method}", "rdm", method, _SUBJECTS.format(word), reference,
+                            per_subject=True, chance=chance))
+        found.append(Metric(f"rsa.{method}.group", "rdm", method, _GROUP.format(word), reference, chance=chance))
+    found.append(Metric("rsa.spearman.partial", "rdm", "spearman", _SUBJECTS.format(words["spearman"]) + _PARTIAL,
+                        _RSA, per_subject=True, partial=True))
+    found.append(Metric("rsa.spearman.partial.group", "rdm", "spearman",
+                        _GROUP.format(words["spearman"]) + _PARTIAL, _RSA, partial=True))
+    return found
+
+
+def _feature_metrics() -> list[Metric]:
+    over = "one value for each target; mean over subjects where the responses have several"
+    return [
+        Metric("cka.debiased", "features", "debiased", f"linear CKA by the unbiased HSIC; {over}", _HSIC),
+        Metric("cka.biased", "features", "biased", f"linear CKA by the biased HSIC, inflated where stimuli are "
+               f"few against features; {over}", _CKA, chance=float("nan")),
+    ]
+
+
+METRICS: dict[str, Metric] = {m.name: m for m in (*_encoding_metrics(), *_rdm_metrics(), *_feature_metrics())}
+
+
+def get_metric(name: str) -> Metric:
+    """Return the metric of a name.
+
+    Raises
+    ------
+    ValueError
+        Naming the nearest names and all known ones.
+
+    Examples
+    --------
+    >>> get_metric("rsa.spearman").per_subject, get_metric("rsa.spearman.group").per_subject
+    (True, False)
+    """
+    if isinstance(name, Metric):
+        return name
+    if name not in METRICS:
+        raise ValueError(f"metric: got {name!r}, expected one of {', '.join(METRICS)}.{suggest(name, METRICS)}")
+    return METRICS[name]
+
+
+def list_metrics(kind: str | None = None) -> list[Metric]:
+    """Return all metrics, or those of a kind."""
+    return [m for m in METRICS.values() if kind in (None, m.kind)]
+
+
+def resolve_metrics(metric: str | Iterable[str], kinds: Iterable[str]) -> list[Metric]:
+    """Return the metrics of one or several names, all of the given kinds, each once."""
+    names = [metric] if isinstance(metric, (str, Metric)) else list(metric)
+    if not names:
+        raise ValueError("metric: no name given.")
+    found = {m.name: m for m in map(get_metric, names)}
+    for m in found.values():
+        if m.kind not in kinds:
+            allowed = [a.name for a in METRICS.values() if a.kind in kinds]
+            call = "encode" if m.kind == "encoding" else "compare"
+            raise ValueError(f"metric: {m.name!r} belongs to `{call}`; expected one of {', '.join(allowed)}.")
+    return list(found.values())
