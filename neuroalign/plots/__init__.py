@@ -1,0 +1,11 @@
+"""Figures: one function, one matplotlib Figure; public as ``neuroalign.plot``."""
+
+from neuroalign.plots.bars import bars
+from neuroalign.plots.brain import sites
+from neuroalign.plots.matrix import matrix
+from neuroalign.plots.profile import layer_profile
+from neuroalign.plots.rdms import rdm_panel
+from neuroalign.plots.simple import difference, scatter
+from neuroalign.plots.style import Figure
+
+__all__ = ["Figure", "bars", "difference", "layer_profile", "matrix", "rdm_panel", "scatter", "sites"]

@@ -1,0 +1,158 @@
+"""Heat maps of spaces against targets."""
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.colors import Normalize, TwoSlopeNorm
+
+from neuroalign.plots.select import metric_label, select, shorten, spaces_table
+from neuroalign.plots.style import FAINT, GREY, Figure, new_figure, styled, text_on
+
+__all__ = ["matrix"]
+
+MOST_NUMBERS = 500
+
+
+@styled
+def matrix(scores: xr.Dataset, metric: str | None = None, targets=None, *, by: str | None = None,
+           alpha: float = 0.05, numbers: bool | None = None, title: str | None = None) -> Figure:
+    """Draw a heat map: one row a space, grouped by model, one column a target.
+
+    The random twins of a model are one group: the mean over their seeds, without marks of significance.
+
+    Parameters
+    ----------
+    scores : Dataset
+    metric : str, optional
+        The first of the Scores by default.
+    targets, by
+        As for `layer_profile`.
+    alpha : float
+        Cells with q below it carry a dot.
+    numbers : bool, optional
+        Write the values into the cells; by default where there is room.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    data = select(scores, metric, targets, by)
+    groups = _groups(data)
+    labels = [label for _, rows in groups for label, _ in rows]
+    spaces = [names for _, rows in groups for _, names in rows]
+    units = [str(u) for u in data["unit"].values]
+    values = np.array([_mean(data["score"], names) for names in spaces])
+    marked = np.array([_marks(data, names, alpha) for names in spaces])
+    numbers = len(spaces) * len(units) <= MOST_NUMBERS if numbers is None else numbers
+    long_names = max(len(shorten(u)) for u in units) > 7
+    cell = 0.62 if numbers else 0.36
+    left = 0.075 * max(len(shorten(label, 34)) for label in labels)
+    figure = new_figure(max(left + cell * len(units) + 1.6, 3.6),
+                        (0.25 if numbers else 0.2) * len(spaces) + (1.7 if long_names else 1.1))
+    axis = figure.subplots()
+    cmap, norm = _colours(values)
+    image = axis.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto")
+    axis.set_yticks(range(len(labels)), [shorten(label, 34) for label in labels])
+    axis.set_xticks(range(len(units)), [shorten(u) for u in units], rotation=35 if long_names else 0,
+                    ha="left" if long_names else "center", rotation_mode="anchor")
+    axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
+    axis.spines[:].set_visible(False)
+    _cells(axis, values, marked, numbers, cmap, norm)
+    _separate(axis, groups, len(units))
+    bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 2.2 / figure.get_figheight()), aspect=14, pad=0.03)
+    bar.outline.set_visible(False)
+    bar.set_label(metric_label(data.attrs["_metric"]))
+    if title:
+        figure.suptitle(title, x=0.01, ha="left")
+    figure.caption = _caption(data, groups, marked, alpha)
+    figure.alt = _alt(data, labels, units, values)
+    return figure
+
+
+def _groups(data: xr.Dataset) -> list[tuple[str, list]]:
+    """Return (model, [(row label, spaces of the row)]), trained models first."""
+    table = spaces_table(data)
+    several_models = table["model"].nunique() > 1
+    groups = []
+    for (twin, base), part in table.groupby(["twin", "base"], sort=False):
+        seeds = part["seed"].nunique()
+        name = base if not twin else f"{base}, random" + (f" (mean of {seeds})" if seeds > 1 else "")
+        part = part.sort_values("depth", kind="stable")
+        streams = part["stream"].nunique() > 1
+        rows = []
+        for (layer, stream), same in part.groupby(["layer", "stream"], sort=False):
+            label = f"{layer} · {stream}" if streams and stream else str(layer)
+            rows.append((label, list(same["space"])))
+        if len(rows) == 1 and several_models:
+            rows = [(name if rows[0][0] in ("", "nan") else f"{name} · {rows[0][0]}", rows[0][1])]
+            name = ""
+        groups.append((twin, name, rows))
+    return [g[1:] for g in sorted(groups, key=lambda g: g[0])]
+
+
+def _mean(values: xr.DataArray, names) -> np.ndarray:
+    picked = values.sel(space=list(names)).transpose("space", "unit").values
+    known = np.isfinite(picked).any(0)
+    return np.where(known, np.nansum(picked, 0) / np.maximum(np.isfinite(picked).sum(0), 1), np.nan)
+
+
+def _marks(data, names, alpha) -> np.ndarray:
+    if "q" not in data or len(names) > 1:
+        return np.zeros(data.sizes["unit"], bool)
+    return np.nan_to_num(data["q"].sel(space=names[0]).values, nan=1.0) < alpha
+
+
+def _colours(values: np.ndarray):
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if low < 0:
+        most = max(abs(low), abs(high)) or 1.0
+        cmap = mpl.colormaps["RdBu_r"].with_extremes(bad=FAINT)
+        return cmap, TwoSlopeNorm(0, -most, most)
+    return mpl.colormaps["viridis"].with_extremes(bad=FAINT), Normalize(0, high or 1.0)
+
+
+def _cells(axis, values, marked, numbers, cmap, norm) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        color = text_on(cmap(norm(value))) if np.isfinite(value) else GREY
+        if numbers:
+            said = f"{value:.2f}".replace("0.", ".").replace("-.00", ".00") if np.isfinite(value) else "–"
+            axis.text(column, row, said, ha="center", va="center", color=color, fontsize=7.5,
+                      fontweight="bold" if marked[row, column] else "normal")
+        if marked[row, column]:
+            at = column + (0.36 if numbers else 0)
+            axis.plot(at, row - (0.22 if numbers else 0), marker="o", ms=2.4, color=color, mec="none")
+
+
+def _separate(axis, groups, n_units: int) -> None:
+    """White lines between models, and the name of each model on the far left."""
+    start = 0
+    for i, (name, rows) in enumerate(groups):
+        if i:
+            axis.axhline(start - 0.5, color="white", lw=4)
+        if name and len(groups) > 1 and len(rows) > 1:
+            axis.annotate(shorten(name, max(6, int(3.2 * len(rows)))), (0, start + (len(rows) - 1) / 2), rotation=90,
+                          xycoords=(axis.get_yticklabels()[start], "data"), textcoords="offset points",
+                          xytext=(-10, 0), ha="right", va="center", fontsize=8.5, fontweight="bold")
+        start += len(rows)
+
+
+def _caption(data, groups, marked, alpha) -> str:
+    said = [f"{metric_label(data.attrs['_metric'])} of every space (rows) with every target (columns)."]
+    if marked.any():
+        said.append(f"Dot and bold: q < {alpha:g}.")
+    if any("random" in name for name, _ in groups):
+        said.append("Rows of random networks are means over their seeds, where there are several.")
+    if "_by" in data.attrs:
+        said.append(f"Columns are means over units ({data.attrs['_n_units']:,} in all).")
+    return " ".join(said)
+
+
+def _alt(data, labels, units, values) -> str:
+    parts = []
+    for j, unit in enumerate(units[:10]):
+        if np.isfinite(values[:, j]).any():
+            best = int(np.nanargmax(values[:, j]))
+            parts.append(f"{unit}: highest {values[best, j]:.2f} ({labels[best]})")
+    return f"Heat map of {len(labels)} spaces by {len(units)} targets. " + "; ".join(parts) + "."

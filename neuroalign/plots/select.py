@@ -1,0 +1,171 @@
+"""From Scores to what a figure needs: one metric, named units, model series and readable labels."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neuroalign.data import scores as scores_
+from neuroalign.errors import check_option, list_ids, suggest
+
+__all__ = ["Series", "metric_label", "model_series", "select", "shorten", "spaces_table"]
+
+UNIT_DIMS = ("neuroid", "target", "space_b")
+MOST_UNITS = 12
+METRIC_LABELS = {
+    "r.pooled": "Pearson r (pooled over folds)",
+    "r.foldmean": "Pearson r (mean over folds)",
+    "r2.pooled": "R² (pooled over folds)",
+    "r2.foldmean": "R² (mean over folds)",
+    "rsa.spearman": "RSA, Spearman ρ",
+    "rsa.spearman.group": "RSA, Spearman ρ (group-mean RDM)",
+    "rsa.pearson": "RSA, Pearson r",
+    "rsa.kendall": "RSA, Kendall τ-a",
+    "cka.debiased": "CKA (debiased)",
+}
+TWIN = re.compile(r"^(?P<base>.+)@random(\.(?P<seed>\d+))?$")
+
+
+def select(scores: xr.Dataset, metric: str | None = None, targets=None, by: str | None = None) -> xr.Dataset:
+    """Return the Scores of one metric with dims ``space``, ``unit``[, ``time_bin``].
+
+    Parameters
+    ----------
+    scores : Dataset
+    metric : str, optional
+        Needed where the Scores hold several; the first is taken otherwise.
+    targets : sequence of str, optional
+        Names of the units (neuroids, targets) to keep, in this order.
+    by : str, optional
+        Coord of the units (``region``, ``subject``); units that share its value are averaged, and
+        ``spread_low`` and ``spread_high`` hold their quartiles. Default: none for up to twelve units,
+        then ``region`` if the Scores have it, then the mean over all.
+    """
+    scores_.validate(scores)
+    names = [str(m) for m in scores["metric"].values]
+    if metric is None:
+        metric = names[0]
+    check_option("metric", metric, names)
+    dim = next((d for d in scores["score"].dims if d in UNIT_DIMS), None)
+    picked = scores.sel(metric=metric)
+    picked = picked.expand_dims(unit=["all"], axis=1) if dim is None else picked.rename({dim: "unit"})
+    if "unit" not in picked.coords:
+        picked = picked.assign_coords(unit=[str(i) for i in range(picked.sizes["unit"])])
+    picked = picked.assign_coords(unit=[str(u) for u in picked["unit"].values])
+    if targets is not None:
+        picked = picked.sel(unit=_known_units(targets, picked["unit"].values))
+    picked.attrs = {**scores.attrs, "_metric": metric, "_unit": dim or ""}
+    if by is None and targets is None and dim != "space_b" and picked.sizes["unit"] > MOST_UNITS:
+        regions = picked["region"].values if "region" in picked.coords else ()
+        by = "region" if 0 < len(set(map(str, regions))) <= MOST_UNITS else "all"
+    return picked if by is None else _average(picked, by)
+
+
+def _known_units(targets, known) -> list[str]:
+    targets = [targets] if isinstance(targets, str) else [str(t) for t in targets]
+    known = [str(k) for k in known]
+    missing = [t for t in targets if t not in known]
+    if missing:
+        raise ValueError(f"targets: no {list_ids(missing)} in these Scores; found {list_ids(known)}."
+                         f"{suggest(missing[0], known)}")
+    return targets
+
+
+def _average(picked: xr.Dataset, by: str) -> xr.Dataset:
+    if by == "all":
+        groups = np.full(picked.sizes["unit"], f"mean of {picked.sizes['unit']:,}")
+    elif by in picked.coords and picked[by].dims == ("unit",):
+        groups = picked[by].values.astype(str)
+    else:
+        coords = [c for c in picked.coords if picked[c].dims == ("unit",) and c != "unit"]
+        raise ValueError(f"by: got {by!r}, expected a coord of the units: {', '.join(map(repr, coords)) or 'none'}.")
+    numeric = [v for v in scores_.SCORE_VARIABLES if v in picked and v not in ("p", "q", "ci_low", "ci_high")]
+    out = []
+    for name in pd.unique(groups):
+        part = picked[numeric].isel(unit=np.flatnonzero(groups == name))
+        mean = part.mean("unit", skipna=True)
+        quartiles = part["score"].quantile([0.25, 0.75], dim="unit", skipna=True)
+        mean = mean.assign(spread_low=quartiles.isel(quantile=0, drop=True),
+                           spread_high=quartiles.isel(quantile=1, drop=True))
+        out.append(mean.drop_vars("quantile", errors="ignore").expand_dims(unit=[str(name)]))
+    averaged = xr.concat(out, dim="unit")
+    averaged.attrs = {**picked.attrs, "_by": by, "_n_units": picked.sizes["unit"]}
+    return averaged
+
+
+def spaces_table(scores: xr.Dataset) -> pd.DataFrame:
+    """Return one row a space: space, model, layer, stream, depth, base, seed, twin (in the Scores' order)."""
+    rows = []
+    for i, space in enumerate(map(str, scores["space"].values)):
+        parts = space.rsplit(":", 2)
+        model, layer, stream = parts if len(parts) == 3 else (space, "", "")
+        row = {"space": space, "model": model, "layer": layer, "stream": stream, "depth": np.nan}
+        for key in ("model", "layer", "stream", "depth"):
+            if key in scores.coords and scores[key].dims == ("space",):
+                row[key] = scores[key].values[i]
+        match = TWIN.match(str(row["model"]))
+        row["twin"] = match is not None
+        row["base"] = match["base"] if match else str(row["model"])
+        row["seed"] = int(match["seed"] or 0) if match else -1
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    table["depth"] = pd.to_numeric(table["depth"], errors="coerce")
+    return table
+
+
+@dataclass(frozen=True)
+class Series:
+    """The spaces of one model and stream along depth; for twins, of all seeds of one model."""
+
+    label: str
+    spaces: tuple[tuple[str, ...], ...]  # for each depth, the spaces there (one, or one a seed)
+    depth: np.ndarray
+    twin: bool
+    n_seeds: int
+
+
+def model_series(scores: xr.Dataset) -> list[Series]:
+    """Group the spaces into series: models first, in their order, then their random twins."""
+    table = spaces_table(scores)
+    several = table.groupby("base")["stream"].nunique()
+    found = []
+    for (twin, base, stream), part in table.groupby(["twin", "base", "stream"], sort=False):
+        part = part.sort_values("depth", kind="stable")
+        label = f"{base} · {stream}" if several[base] > 1 and stream else base
+        seeds = part["seed"].nunique()
+        if twin:
+            label += f", random weights ({seeds} seeds)" if seeds > 1 else ", random weights"
+        layers = part.groupby("layer", sort=False)
+        spaces = tuple(tuple(rows["space"]) for _, rows in layers)
+        depth = layers["depth"].first().to_numpy(dtype=float)
+        found.append(Series(label, spaces, depth, bool(twin), seeds))
+    return [s for s in found if not s.twin] + [s for s in found if s.twin]
+
+
+def metric_label(metric: str) -> str:
+    """Spell a metric for an axis."""
+    return METRIC_LABELS.get(metric, metric)
+
+
+def shorten(name: str, most: int = 28) -> str:
+    """Cut a long name in its middle.
+
+    Examples
+    --------
+    >>> shorten("a-rather-long-name-of-a-model", 15)
+    'a-rathe…a-model'
+    """
+    name = str(name)
+    if len(name) <= most:
+        return name
+    left = (most - 1) // 2
+    return f"{name[:left]}…{name[-(most - 1 - left):]}"
+
+
+def format_p(value: float, name: str = "q") -> str:
+    """Spell a probability without its leading zero: ``q = .012``, ``q < .001``."""
+    if not np.isfinite(value):
+        return ""
+    return f"{name} < .001" if value < 0.001 else f"{name} = {value:.3f}".replace("= 0.", "= .")

@@ -1,0 +1,140 @@
+"""Small figures: a scatter, and differences with their intervals."""
+
+import numpy as np
+import xarray as xr
+from scipy.stats import spearmanr
+
+from neuroalign.data import scores as scores_
+from neuroalign.errors import check_option
+from neuroalign.plots.select import metric_label, shorten
+from neuroalign.plots.style import FAINT, GREY, PALETTE, Figure, new_figure, styled
+
+__all__ = ["difference", "scatter"]
+
+MOST_ROWS = 60
+
+
+@styled
+def scatter(x, y, *, xlabel: str, ylabel: str, ids=None, name_extremes: int = 0, title: str | None = None) -> Figure:
+    """Draw y against x with their Spearman correlation, for instance human rating against model similarity.
+
+    Parameters
+    ----------
+    x, y : array of shape (n,)
+        Pairs with a NaN are left out and counted in the corner.
+    xlabel, ylabel : str
+        With units where there are any.
+    ids : sequence of str, optional
+    name_extremes : int
+        How many points to name by their `ids`: those whose ranks in x and y differ most.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    x, y = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
+    if x.shape != y.shape:
+        raise ValueError(f"scatter: x has {x.size} values and y has {y.size}; expected as many.")
+    known = np.isfinite(x) & np.isfinite(y)
+    figure = new_figure(4.2, 3.9)
+    axis = figure.subplots()
+    axis.plot(x[known], y[known], ls="", marker="o", mec="none", color=PALETTE[0],
+              ms=float(np.clip(60 / np.sqrt(max(known.sum(), 1)), 2.4, 6)),
+              alpha=float(np.clip(150 / max(known.sum(), 1), 0.25, 0.85)))
+    rho = spearmanr(x[known], y[known]).statistic if known.sum() > 2 else np.nan
+    said = f"ρ = {rho:.2f}".replace("0.", ".") + f"   n = {known.sum():,}"
+    if not known.all():
+        said += f"   ({(~known).sum():,} without a value)"
+    axis.text(0, 1.01, said, transform=axis.transAxes, ha="left", va="bottom", fontsize=9, fontweight="bold")
+    if ids is not None and name_extremes:
+        _name(axis, x, y, known, [str(i) for i in ids], name_extremes)
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel(ylabel)
+    axis.margins(0.05)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left")
+    figure.caption = f"{ylabel} against {xlabel}; ρ is Spearman's rank correlation."
+    figure.alt = f"Scatter of {known.sum()} points, {ylabel} against {xlabel}, Spearman correlation {rho:.2f}."
+    return figure
+
+
+def _name(axis, x, y, known, ids, n) -> None:
+    at = np.flatnonzero(known)
+    gap = np.abs(x[at].argsort().argsort() - y[at].argsort().argsort())
+    right = np.nanmedian(x[at])
+    for i in at[np.argsort(-gap, kind="stable")[:n]]:
+        side = x[i] < right
+        axis.annotate(shorten(ids[i], 24), (x[i], y[i]), xytext=(4 if side else -4, 0), textcoords="offset points",
+                      ha="left" if side else "right", va="center", fontsize=7, color=GREY)
+
+
+@styled
+def difference(diffs: xr.Dataset, metric: str | None = None, *, title: str | None = None) -> Figure:
+    """Draw paired differences with their intervals, one row a target (a forest plot).
+
+    Parameters
+    ----------
+    diffs : Dataset
+        What `neuroalign.scores.diff` returns, or several of them joined with `concat`.
+    metric : str, optional
+        The first by default.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+        Rows whose interval excludes zero are filled and coloured; nothing else may be called a lead.
+    """
+    scores_.validate(diffs)
+    names = [str(m) for m in diffs["metric"].values]
+    metric = check_option("metric", metric or names[0], names)
+    frame = scores_.to_frame(diffs.sel(metric=[metric]))
+    if len(frame) > MOST_ROWS:
+        raise ValueError(f"difference: got {len(frame)} rows, expected at most {MOST_ROWS}. Choose some targets "
+                         "or spaces with .sel first.")
+    unit = next((c for c in ("target", "neuroid", "space_b") if c in frame), None)
+    several = frame["space"].nunique() > 1
+    figure = new_figure(5.6, 0.3 * len(frame) + (0.34 * frame["space"].nunique() if several else 0) + 1.2)
+    axis = figure.subplots()
+    axis.axvline(0, color="#6b7079", lw=0.8, zorder=1)
+    ticks, labels, at = [], [], 0.0
+    for space, part in frame.groupby("space", sort=False):
+        if several:
+            axis.text(0, at, shorten(space, 70), fontsize=8.5, fontweight="bold", va="center", ha="left",
+                      transform=axis.get_yaxis_transform())
+            at += 1
+        for _, row in part.iterrows():
+            _interval(axis, row, at)
+            ticks.append(at)
+            labels.append(shorten(str(row[unit]), 26) if unit else "")
+            at += 1
+    axis.set_yticks(ticks, labels)
+    axis.set_ylim(at - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0, labelsize=9)
+    axis.spines["left"].set_visible(False)
+    axis.grid(axis="x", color=FAINT, lw=0.6)
+    axis.margins(x=0.08)
+    axis.set_xlabel(f"difference, {metric_label(metric)}")
+    if not several:
+        axis.set_title(shorten(str(frame["space"].iloc[0]), 60))
+    if title:
+        figure.suptitle(title, x=0.01, ha="left")
+    clear = _clear(frame)
+    how = scores_.attrs_of(diffs).get("interval", "interval")
+    figure.caption = (f"Paired differences ({how}). Filled: the interval excludes zero ({int(clear.sum())} of "
+                      f"{len(frame)}); open: it does not, and no lead is claimed.")
+    figure.alt = "Differences with intervals. " + "; ".join(
+        f"{label} {v:.2f}" for label, v in zip(labels[:12], frame["score"])) + "."
+    return figure
+
+
+def _clear(frame):
+    return (frame["ci_low"] > 0) | (frame["ci_high"] < 0)
+
+
+def _interval(axis, row, at) -> None:
+    clear = row["ci_low"] > 0 or row["ci_high"] < 0
+    color = (PALETTE[0] if row["score"] > 0 else PALETTE[1]) if clear else GREY
+    axis.plot([row["ci_low"], row["ci_high"]], [at, at], color=color, lw=1.8, zorder=2)
+    axis.plot(row["score"], at, marker="o", ms=6, mfc=color if clear else "white", mec=color, mew=1.2, zorder=3)
