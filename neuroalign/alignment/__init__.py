@@ -1,28 +1,30 @@
-"""Alignment of model features with recordings: encoding models, geometry of RDMs, CKA, and the metric registry."""
+"""Where features meet brains: encoding and comparison. Names are imported lazily (scikit-learn is slow to import)."""
 
 from importlib import import_module
 
 _PUBLIC = {
+    "ALPHAS": "ridge",
     "METRICS": "metrics",
     "Metric": "metrics",
-    "RidgeEncoder": "ridge",
-    "cka": "cka",
-    "cka_from_kernels": "cka",
-    "compare": "compare",
-    "compare_selected": "select",
+    "RidgeEncoder": "estimator",
+    "RidgeFit": "ridge",
+    "RidgePlan": "ridge",
+    "compare": "comparison",
+    "compare_selected": "selection",
+    "condensed_distances": "rdm",
     "correlate_rdms": "rsa",
     "encode": "encode",
     "get_metric": "metrics",
+    "linear_cka": "cka",
     "list_metrics": "metrics",
     "pair_distances": "rdm",
-    "partial_rsa": "rsa",
-    "partition_rsa": "partition",
-    "rdm": "rdm",
+    "partition_rsa": "rdm_partition",
+    "plan_ridge": "ridge",
     "rdms": "rdm",
     "ridge_cv": "ridge",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name):
@@ -34,4 +36,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return __all__
+    return sorted(__all__)
