@@ -1,5 +1,7 @@
 """The vocabulary: dims and coords, stimuli, scores, matching of rows, manifests and downloads."""
 
+from importlib import import_module
+
 from neuroalign.data.align import align, align_pairs, as_spaces, average_repetitions
 from neuroalign.data.dims import (
     RESPONSE_KINDS,
@@ -38,3 +40,22 @@ __all__ = [
     "validate_rdms",
     "validate_responses",
 ]
+
+# manifests and downloads stay out of the way (pydantic, yaml) until they are asked for
+_LAZY = {
+    "Manifest": "neuroalign.data.manifests",
+    "fetch_file": "neuroalign.data.download",
+    "is_available": "neuroalign.data.download",
+    "list_manifests": "neuroalign.data.manifests",
+    "load_manifest": "neuroalign.data.manifests",
+    "why_unavailable": "neuroalign.data.download",
+}
+__all__ += sorted(_LAZY)
+
+
+def __getattr__(name):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'neuroalign.data' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,136 @@
+"""`load_stimuli`, `load_responses`, `load_rdms`, `load_confounds`, `load_electrodes`: by name or by path."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from neuroalign.data.manifests import load_manifest
+from neuroalign.data.stimuli import StimulusSet
+from neuroalign.errors import check_option, suggest
+from neuroalign.recordings.rdms import RDMS
+from neuroalign.recordings.responses import CONFOUNDS, ELECTRODES, RESPONSES
+from neuroalign.recordings.stimuli import STIMULI
+
+__all__ = ["load_confounds", "load_electrodes", "load_rdms", "load_responses", "load_stimuli"]
+
+READERS = {"stimuli": STIMULI, "responses": RESPONSES, "rdms": RDMS, "confounds": CONFOUNDS,
+           "electrodes": ELECTRODES}
+
+
+def load_stimuli(name, **options) -> StimulusSet:
+    """Load the stimuli of a data set, of a table, or of a folder of images.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name or manifest of a data set; a ``.csv`` or ``.tsv`` with a ``stimulus_id`` column
+        (`StimulusSet.from_table`); or a folder of images (`StimulusSet.from_folder`).
+    **options
+        What the data set lets choose, for example ``viewing="subject2_trial0"`` of ``brain_treebank``.
+
+    Returns
+    -------
+    StimulusSet
+
+    Examples
+    --------
+    >>> words = load_stimuli("simlex999")           # needs the package gensim     # doctest: +SKIP
+    >>> len(words)                                                                 # doctest: +SKIP
+    1028
+    """
+    if isinstance(name, StimulusSet):
+        return name
+    path = Path(str(name)).expanduser()
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return StimulusSet.from_table(path)
+    if path.is_dir():
+        return StimulusSet.from_folder(path)
+    return _read("stimuli", name, options)
+
+
+def load_responses(name, **options) -> xr.DataArray:
+    """Load the responses of a data set.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name or manifest of a data set.
+    **options
+        What the data set lets choose, for example ``radius="6mm"`` of ``alice_fmri``.
+
+    Returns
+    -------
+    DataArray (sample dim, neuroid[, time_bin])
+        Left-out subjects and their reasons stand in ``attrs["dropped"]``; ``attrs["regressors"]`` names the coords
+        of `time` that are stimulus regressors (`clean` filters them like the responses).
+    """
+    return _read("responses", name, options)
+
+
+def load_rdms(name, part: str | None = None) -> xr.DataArray:
+    """Load the dissimilarities of a data set.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name or manifest of a data set.
+    part : str, optional
+        Which part, where there are several: ``"brain"`` (the default) or ``"models"`` of ``objects92``.
+
+    Returns
+    -------
+    DataArray (target, pair)
+        With coords ``subject`` (empty for a group or a pooled measurement) and ``region`` on `target`. Ratings
+        come as dissimilarities, the formula in ``attrs["dissimilarity"]``; pairs that nobody judged are not there.
+    """
+    return _read("rdms", name, {} if part is None else {"part": part})
+
+
+def load_confounds(name, **options) -> xr.DataArray:
+    """Load the confounds of a data set (for instance head motion), for `clean`.
+
+    Returns
+    -------
+    DataArray (time, confound, subject)
+    """
+    return _read("confounds", name, options)
+
+
+def load_electrodes(name, **options) -> pd.DataFrame:
+    """Load electrode coordinates.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``neuroid_id``, ``subject``, ``label``, ``hemisphere``, ``x``, ``y``, ``z`` (MNI152, mm), ``kind``, ...
+    """
+    return _read("electrodes", name, options)
+
+
+def _read(kind: str, name, chosen: dict):
+    manifest = load_manifest(name)
+    section = manifest.section(kind)
+    reader = READERS[kind][check_option(f"{manifest.name}: reader of {kind}", section.reader, READERS[kind])]
+    options = section.options
+    choices = options.pop("choices", {})
+    if isinstance(options.get("parts"), dict):
+        choices = {**choices, "part": list(options["parts"])}
+    picked = {key: allowed[0] for key, allowed in choices.items()}
+    for key, value in chosen.items():
+        if key not in choices:
+            can = "nothing to choose" if not choices else f"the options {', '.join(map(repr, choices))}"
+            raise ValueError(f"data set {manifest.name!r}: {kind} have no option {key!r}, they have {can}."
+                             f"{suggest(key, choices)}")
+        picked[key] = check_option(f"{manifest.name}: {key}", value, choices[key])
+    _check_signature(manifest.name, kind, reader, {**options, **picked})
+    return reader(manifest, **options, **picked)
+
+
+def _check_signature(name: str, kind: str, reader: Callable, options: dict) -> None:
+    try:
+        inspect.signature(reader).bind(None, **options)
+    except TypeError as error:
+        raise ValueError(f"manifest {name!r}, section {kind!r}, reader {reader.__name__!r}: {error}.") from None
