@@ -7,12 +7,12 @@ from matplotlib.patches import Patch
 
 from neuroalign.errors import list_ids, suggest
 from neuroalign.plots.select import format_p, metric_label, select, shorten, spaces_table
-from neuroalign.plots.style import GREY, INK, PALETTE, Figure, new_figure, styled
+from neuroalign.plots.style import GREY, INK, PALETTE, Figure, new_figure, place_legend, styled
 
 __all__ = ["bars"]
 
 MOST_TARGETS, MOST_SPACES = 24, 8
-NULL, CEILING = "#dfe2e7", "#59606b"
+NULL, CEILING = "#c3c8d0", "#59606b"
 
 
 @styled
@@ -62,7 +62,7 @@ def bars(scores: xr.Dataset, metric: str | None = None, targets=None, *, spaces=
     axis.set_xlim(-0.6, len(units) - 0.4)
     axis.set_ylabel(metric_label(data.attrs["_metric"]))
     handles = _handles(drawn, data, names)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)))
+    place_legend(figure, handles, [h.get_label() for h in handles])
     if title:
         figure.suptitle(title, x=0.01, ha="left")
     figure.caption = _caption(drawn, data, names, alpha)
@@ -88,7 +88,10 @@ def _picked_spaces(data, spaces):
 
 def _series(axis, data, at, step, color, alpha) -> set:
     drawn = set()
-    width = step * 0.86
+    has_null = {"null_mean", "null_sd"} <= set(data.data_vars) and np.isfinite(data["null_sd"]).any()
+    width = step * (0.68 if has_null else 0.86)
+    beside = at + 0.4 * step  # the null stands beside the bar, not on it
+    at = at - (0.06 * step if has_null else 0)
     score = data["score"].values
     q = data["q"].values if "q" in data else np.full(score.shape, np.nan)
     pale = np.isfinite(q) & (q >= alpha)
@@ -96,14 +99,11 @@ def _series(axis, data, at, step, color, alpha) -> set:
         drawn.add("q")
     for x, value, weak in zip(at, score, pale):
         axis.bar(x, value, width, color=color, alpha=0.3 if weak else 0.9, lw=0, zorder=2)
-    if {"null_mean", "null_sd"} <= set(data.data_vars):
+    if has_null:
         mean, sd = data["null_mean"].values, data["null_sd"].values
-        for x, m, s in zip(at, mean, sd):
-            if np.isfinite(m) and np.isfinite(s):
-                axis.bar(x, 2 * s, step * 0.98, bottom=m - s, color=NULL, alpha=0.9, lw=0, zorder=1)
-                axis.hlines([m - s, m + s], x - width / 2, x + width / 2, color="#ffffff", lw=0.7, zorder=2.5)
-                axis.bar(x, 2 * s, width, bottom=m - s, color="white", alpha=0.35, lw=0, zorder=2.5)
-                drawn.add("null")
+        axis.vlines(beside, mean - sd, mean + sd, color=NULL, lw=float(np.clip(40 * step / 5, 3, 6)), zorder=2)
+        axis.plot(beside, mean, ls="", marker="_", color=CEILING, ms=float(np.clip(40 * step / 5, 3, 6)), zorder=3)
+        drawn.add("null")
     if "baseline" in data and np.isfinite(data["baseline"]).any():
         axis.hlines(data["baseline"].values, at - width / 2, at + width / 2, color=INK, lw=2, zorder=5)
         drawn.add("baseline")
@@ -151,7 +151,7 @@ def _annotate(axis, data, names, step, alpha) -> None:
     which = "q" if "q" in data else "p" if "p" in data else None
     if which is None:
         return
-    tops = [v for v in ("score", "ci_high", "spread_high", "ceiling", "baseline", "subject_score") if v in data]
+    tops = [v for v in ("score", "ci_high", "spread_high", "baseline", "subject_score") if v in data]
     low, high = axis.get_ylim()
     axis.set_ylim(low, high + 0.09 * (high - low))
     for i, name in enumerate(names):
@@ -163,9 +163,15 @@ def _annotate(axis, data, names, step, alpha) -> None:
             said = format_p(value, which) if len(names) <= 1 else ("*" if value < alpha else "")
             stack = [np.nanmax(np.atleast_1d(part[v].isel(unit=j).values)) for v in tops
                      if np.isfinite(part[v].isel(unit=j).values).any()]
-            axis.annotate(said, (j + (i - (len(names) - 1) / 2) * step, max(0, *stack, 0)), xytext=(0, 3),
-                          textcoords="offset points", ha="center", va="bottom", fontsize=7.5,
-                          color=INK if value < alpha else GREY)
+            x, top = j + (i - (len(names) - 1) / 2) * step, _above(max(0, *stack, 0), part, j, high - low)
+            axis.annotate(said, (x, top), xytext=(0, 3), textcoords="offset points", ha="center", va="bottom",
+                          fontsize=7.5, color=INK if value < alpha else GREY)
+
+
+def _above(top: float, part, j: int, span: float) -> float:
+    """Step over the ceiling's mark where the words would lie on it."""
+    ceiling = float(part["ceiling"].values[j]) if "ceiling" in part else np.nan
+    return ceiling if top - 0.02 * span < ceiling < top + 0.08 * span else top
 
 
 def _handles(drawn, data, names) -> list:
@@ -181,7 +187,7 @@ def _handles(drawn, data, names) -> list:
     if "ceiling" in drawn:
         handles.append(Line2D([], [], color=CEILING, lw=1.1, ls=(0, (3, 1.5)), label="noise ceiling"))
     if "null" in drawn:
-        handles.append(Patch(fc=NULL, label="null mean ± sd"))
+        handles.append(Line2D([], [], ls="", marker="s", ms=7, mfc=NULL, mec="none", label="null mean ± sd"))
     if "subjects" in drawn:
         handles.append(Line2D([], [], ls="", marker="o", ms=3.5, mfc="white", mec=INK, label="single subjects"))
     return handles
@@ -194,7 +200,7 @@ def _caption(drawn, data, names, alpha) -> str:
     if "baseline" in drawn:
         said.append("Black mark: score of the nuisance variables alone, on the same folds.")
     if "null" in drawn:
-        said.append("Grey box: mean ± sd of the null.")
+        said.append("Grey, beside the bar: mean ± sd of the null.")
     if "ci_low" in drawn:
         said.append("Whiskers: interval of the score.")
     if "spread_low" in drawn:

@@ -2,11 +2,12 @@
 
 import warnings
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.lines import Line2D
 
 from neuroalign.errors import list_ids, warn_user
@@ -15,6 +16,7 @@ from neuroalign.plots.style import ACCENT, PALETTE, Figure, new_figure, styled
 
 __all__ = ["check_millimetres", "sites"]
 
+_DARK = LinearSegmentedColormap.from_list("dark_viridis", mpl.colormaps["viridis_r"](np.linspace(0.4, 1, 256)))
 SILENT = "#b4bac4"
 PLANTED = PALETTE[2]
 
@@ -70,9 +72,11 @@ def sites(scores, values=None, *, truth=None, found=None, metric: str | None = N
         _row(figure, (tops[0], tops[1]), drawn, color, drawn["truth"], display, said)
     mapper = _mapper(drawn.loc[drawn["found"], "value"])
     color = np.array([mapper.to_rgba(v) if f else SILENT for v, f in zip(drawn["value"], drawn["found"])], object)
-    ring = drawn["found"] & ~drawn["truth"] if planted else np.zeros(len(drawn), bool)
-    _row(figure, (tops[-2], tops[-1]), drawn, color, drawn["found"], display, _verdict(table, planted), ring)
-    _legend(figure, mapper, label, table, planted, bool(np.any(ring)))
+    rings = {}
+    if planted:
+        rings = {ACCENT: drawn["found"] & ~drawn["truth"], PLANTED: drawn["truth"] & ~drawn["found"]}
+    _row(figure, (tops[-2], tops[-1]), drawn, color, drawn["found"], display, _verdict(table, planted), rings)
+    _legend(figure, mapper, label, planted, rings)
     if title:
         figure.suptitle(title, x=0.02, y=0.985, ha="left")
     figure.caption = _caption(table, planted)
@@ -132,10 +136,10 @@ def _mapper(values) -> ScalarMappable:
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     low, high = (min(0.0, values.min()), values.max()) if values.size else (0.0, 1.0)
-    return ScalarMappable(Normalize(low, high if high > low else low + 1), "viridis_r")
+    return ScalarMappable(Normalize(low, high if high > low else low + 1), _DARK)
 
 
-def _row(figure, span, table, color, front, display, said, ring=None) -> None:
+def _row(figure, span, table, color, front, display, said, rings=None) -> None:
     from nilearn import plotting  # two seconds of import
 
     top, bottom = span
@@ -143,17 +147,19 @@ def _row(figure, span, table, color, front, display, said, ring=None) -> None:
     axis = figure.add_axes((0.01, bottom, 0.98, height - 0.065))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nilearn warns of empty views
-        shown = plotting.plot_glass_brain(None, display_mode=display, figure=figure, axes=axis, annotate=False)
+        shown = plotting.plot_glass_brain(None, display_mode=display, figure=figure, axes=axis,
+                                          annotate=False, alpha=0.4)
         xyz = table[["x", "y", "z"]].to_numpy(dtype=float)
-        size = float(np.clip(3500 / max(len(table), 1), 5, 30))
+        size = float(np.clip(4500 / max(len(table), 1), 9, 34))
         front = np.asarray(front, dtype=bool)
         for mask, scale, zorder in ((~front, 0.7, 2), (front, 1.0, 3)):
             if mask.any():
                 shown.add_markers(xyz[mask], marker_color=list(color[mask]), marker_size=size * scale,
                                   edgecolors="none", zorder=zorder)
-        if ring is not None and np.any(ring):
-            shown.add_markers(xyz[np.asarray(ring)], marker_color="none", marker_size=size * 2.2, edgecolors=ACCENT,
-                              linewidths=1.1, zorder=4)
+        for ring, mask in (rings or {}).items():
+            if np.any(mask):
+                shown.add_markers(xyz[np.asarray(mask)], marker_color="none", zorder=4, edgecolors=ring,
+                                  marker_size=size * (2 if ring == ACCENT else 1), linewidths=1.1)
     figure.text(0.02, top - 0.005, said, ha="left", va="top", fontsize=10, fontweight="bold")
 
 
@@ -168,7 +174,7 @@ def _verdict(table, planted: bool) -> str:
     return said
 
 
-def _legend(figure, mapper, label, table, planted, ringed) -> None:
+def _legend(figure, mapper, label, planted, rings) -> None:
     axis = figure.add_axes((0.64, 0.075 if planted else 0.11, 0.26, 0.02 if planted else 0.035))
     bar = figure.colorbar(mapper, cax=axis, orientation="horizontal")
     bar.outline.set_visible(False)
@@ -180,14 +186,16 @@ def _legend(figure, mapper, label, table, planted, ringed) -> None:
         handles.append(Line2D([], [], ls="", marker="o", ms=5, mfc=PLANTED, mec="none", label="planted"))
     handles.append(Line2D([], [], ls="", marker="o", ms=4, mfc=SILENT, mec="none",
                           label="silent / not found" if planted else "not found"))
-    if ringed:
-        handles.append(Line2D([], [], ls="", marker="o", ms=7, mfc="none", mec=ACCENT, label="found, not planted"))
-    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.01, 0.01), ncols=3)
+    for ring, said in ((PLANTED, "planted, missed"), (ACCENT, "found, not planted")):
+        if np.any(rings.get(ring, False)):
+            handles.append(Line2D([], [], ls="", marker="o", ms=5 if ring == PLANTED else 7, mfc="none", mec=ring,
+                                  label=said))
+    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.01, 0.01), ncols=2, columnspacing=1.4)
 
 
 def _caption(table, planted) -> str:
     said = "Sites at their MNI coordinates (mm), seen through the brain."
     if planted:
-        said += (" Above: where a response was planted. Below: where it was found, coloured by score; rings mark "
-                 "false discoveries.")
+        said += (" Above: where a response was planted. Below: where it was found, coloured by value; orange "
+                 "rings: false discoveries; green rings: planted sites that were missed.")
     return said

@@ -45,22 +45,25 @@ def matrix(scores: xr.Dataset, metric: str | None = None, targets=None, *, by: s
     values = np.array([_mean(data["score"], names) for names in spaces])
     marked = np.array([_marks(data, names, alpha) for names in spaces])
     numbers = len(spaces) * len(units) <= MOST_NUMBERS if numbers is None else numbers
-    long_names = max(len(shorten(u)) for u in units) > 7
     cell = 0.62 if numbers else 0.36
+    long_names = max(len(shorten(u)) for u in units) > cell * 15
+    height = 0.25 if len(spaces) <= 40 else 0.145
     left = 0.075 * max(len(shorten(label, 34)) for label in labels)
     figure = new_figure(max(left + cell * len(units) + 1.6, 3.6),
-                        (0.25 if numbers else 0.2) * len(spaces) + (1.7 if long_names else 1.1))
+                        height * len(spaces) + (1.7 if long_names else 1.1))
     axis = figure.subplots()
     cmap, norm = _colours(values)
     image = axis.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto")
     axis.set_yticks(range(len(labels)), [shorten(label, 34) for label in labels])
     axis.set_xticks(range(len(units)), [shorten(u) for u in units], rotation=35 if long_names else 0,
                     ha="left" if long_names else "center", rotation_mode="anchor")
+    axis.tick_params(axis="y", labelsize=8 if len(spaces) <= 40 else 6.5)
     axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
     _cells(axis, values, marked, numbers, cmap, norm)
     _separate(axis, groups, len(units))
-    bar = figure.colorbar(image, ax=axis, shrink=min(1.0, 2.2 / figure.get_figheight()), aspect=14, pad=0.03)
+    bar = figure.colorbar(image, ax=axis, aspect=14, pad=0.03, anchor=(0, 1),
+                          shrink=min(1.0, 2.2 / figure.get_figheight()))
     bar.outline.set_visible(False)
     bar.set_label(metric_label(data.attrs["_metric"]))
     if title:
@@ -77,7 +80,7 @@ def _groups(data: xr.Dataset) -> list[tuple[str, list]]:
     groups = []
     for (twin, base), part in table.groupby(["twin", "base"], sort=False):
         seeds = part["seed"].nunique()
-        name = base if not twin else f"{base}, random" + (f" (mean of {seeds})" if seeds > 1 else "")
+        name = base if not twin else f"{base}\nrandom weights" + (f", mean of {seeds}" if seeds > 1 else "")
         part = part.sort_values("depth", kind="stable")
         streams = part["stream"].nunique() > 1
         rows = []
@@ -85,7 +88,8 @@ def _groups(data: xr.Dataset) -> list[tuple[str, list]]:
             label = f"{layer} · {stream}" if streams and stream else str(layer)
             rows.append((label, list(same["space"])))
         if len(rows) == 1 and several_models:
-            rows = [(name if rows[0][0] in ("", "nan") else f"{name} · {rows[0][0]}", rows[0][1])]
+            label, names = rows[0]
+            rows = [(name.replace("\n", ", ") + (f" · {label}" if label else ""), names)]
             name = ""
         groups.append((twin, name, rows))
     return [g[1:] for g in sorted(groups, key=lambda g: g[0])]
@@ -117,31 +121,35 @@ def _cells(axis, values, marked, numbers, cmap, norm) -> None:
     for (row, column), value in np.ndenumerate(values):
         color = text_on(cmap(norm(value))) if np.isfinite(value) else GREY
         if numbers:
-            said = f"{value:.2f}".replace("0.", ".").replace("-.00", ".00") if np.isfinite(value) else "–"
-            axis.text(column, row, said, ha="center", va="center", color=color, fontsize=7.5,
-                      fontweight="bold" if marked[row, column] else "normal")
+            said = f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−") if np.isfinite(value) else "–"
+            axis.text(column, row, said, ha="center", va="center", color=color,
+                      fontsize=7.5 if len(values) <= 40 else 6.5)
         if marked[row, column]:
-            at = column + (0.36 if numbers else 0)
-            axis.plot(at, row - (0.22 if numbers else 0), marker="o", ms=2.4, color=color, mec="none")
+            at = column + (0.38 if numbers else 0)
+            axis.plot(at, row - (0.22 if numbers else 0), marker="o", ms=2.8, color=color, mec="none")
 
 
 def _separate(axis, groups, n_units: int) -> None:
     """White lines between models, and the name of each model on the far left."""
-    start = 0
+    start, row_height = 0, axis.figure.get_figheight() / sum(len(rows) for _, rows in groups)
     for i, (name, rows) in enumerate(groups):
         if i:
             axis.axhline(start - 0.5, color="white", lw=4)
         if name and len(groups) > 1 and len(rows) > 1:
-            axis.annotate(shorten(name, max(6, int(3.2 * len(rows)))), (0, start + (len(rows) - 1) / 2), rotation=90,
+            axis.annotate(_fit(name, len(rows) * row_height), (0, start + (len(rows) - 1) / 2), rotation=90,
                           xycoords=(axis.get_yticklabels()[start], "data"), textcoords="offset points",
                           xytext=(-10, 0), ha="right", va="center", fontsize=8.5, fontweight="bold")
         start += len(rows)
 
 
+def _fit(name: str, inches: float) -> str:
+    return "\n".join(shorten(line, max(4, int(inches / 0.092))) for line in name.split("\n"))
+
+
 def _caption(data, groups, marked, alpha) -> str:
     said = [f"{metric_label(data.attrs['_metric'])} of every space (rows) with every target (columns)."]
     if marked.any():
-        said.append(f"Dot and bold: q < {alpha:g}.")
+        said.append(f"Dot: q < {alpha:g}.")
     if any("random" in name for name, _ in groups):
         said.append("Rows of random networks are means over their seeds, where there are several.")
     if "_by" in data.attrs:

@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from neuroalign.plots.select import Series, metric_label, model_series, select, shorten
-from neuroalign.plots.style import FAINT, GREY, PALETTE, Figure, grid_shape, new_figure, styled
+from neuroalign.plots.style import FAINT, GREY, PALETTE, Figure, grid_shape, new_figure, place_legend, styled
 
 __all__ = ["layer_profile"]
 
@@ -46,7 +46,7 @@ def layer_profile(scores: xr.Dataset, metric: str | None = None, targets=None, *
     units = [str(u) for u in data["unit"].values]
     rows, columns = grid_shape(len(units))
     width = 4.6 if columns == 1 else 2.35 * columns + 0.7
-    figure = new_figure(width, (2.9 if columns == 1 else 2.15) * rows + 0.9)
+    figure = new_figure(width, (2.7 if columns == 1 else 2.2) * rows + 0.8)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     styles = _styles(series)
     drawn = set()
@@ -55,9 +55,9 @@ def layer_profile(scores: xr.Dataset, metric: str | None = None, targets=None, *
         axis.set_title(shorten(unit, 30 if columns == 1 else 22))
     for axis in axes.flat[len(units):]:
         axis.set_visible(False)
-    _finish_axes(axes, len(units), metric_label(data.attrs["_metric"]), figure)
-    handles = [_handle(s, styles[s.label]) for s in series] + _band_handles(drawn, data, alpha)
-    figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(handles, width))
+    _finish_axes(axes, len(units), metric_label(data.attrs["_metric"]))
+    handles = [_handle(s, styles[s.label]) for s in series] + _band_handles(drawn, alpha)
+    place_legend(figure, [h for h, _ in handles], [label for _, label in handles])
     if title:
         figure.suptitle(title, x=0.01, ha="left")
     figure.caption = _caption(drawn, data, alpha)
@@ -126,7 +126,7 @@ def _model(axis, data, one, depth, style, alpha) -> set:
             drawn.add(ends[0])
         return drawn
     if band.any():
-        axis.fill_between(depth, low, high, color=color, alpha=0.17, lw=0, zorder=2)
+        axis.fill_between(depth, low, high, color=color, alpha=0.14, lw=0, zorder=2)
         drawn.add(ends[0])
     axis.plot(depth, score, color=color, zorder=4)
     size = float(np.clip(70 / len(score), 2.2, 5))
@@ -188,47 +188,43 @@ def _ceiling(axis, data) -> set:
     return {"ceiling line"}
 
 
-def _finish_axes(axes, n: int, label: str, figure) -> None:
+def _finish_axes(axes, n: int, label: str) -> None:
     columns = axes.shape[1]
     for i, axis in enumerate(axes.flat):
         axis.set_xlim(-0.03, 1.03)
-        axis.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
+        axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axis.margins(y=0.08)
         axis.locator_params(axis="y", nbins=5)
         if i + columns >= n:  # nothing below it
             axis.tick_params(labelbottom=True)
-    figure.supxlabel("relative depth (0 input, 1 last block)", fontsize=9)
-    figure.supylabel(label, fontsize=9)
+            axis.set_xlabel("relative depth")
+        if i % columns == 0:
+            axis.set_ylabel(label)
 
 
-def _handle(one: Series, style: dict):
-    if one.twin and one.n_seeds > 1:
-        patch = Patch(fc=style["color"], alpha=0.45, label=shorten(one.label, 60))
-        return patch
+def _handle(one: Series, style: dict) -> tuple:
     flat = len(one.spaces) == 1 and not one.twin
-    line = Line2D([], [], color=style["color"], label=shorten(one.label, 60), lw=1.2 if one.twin else 1.6,
-                  marker="" if flat or one.twin else style["marker"], ms=4)
-    line.set_linestyle((0, style["dashes"])) if style["dashes"] else line.set_linestyle((0, (6, 2)) if flat else "-")
-    return line
+    line = Line2D([], [], color=style["color"], lw=1.2 if one.twin else 1.6, ms=4,
+                  marker="" if flat or one.twin else style["marker"])
+    dashes = style["dashes"] or ((6, 2) if flat else None)
+    if dashes:
+        line.set_linestyle((0, dashes))
+    band = one.twin and one.n_seeds > 1
+    return (Patch(fc=style["color"], alpha=0.28), line) if band else line, shorten(one.label, 60)
 
 
-def _band_handles(drawn: set, data, alpha) -> list:
+def _band_handles(drawn: set, alpha: float) -> list[tuple]:
     handles = []
     if "ceiling band" in drawn:
-        handles.append(Patch(fc=CEILING, alpha=0.45, label="noise ceiling (lower to upper)"))
+        handles.append((Patch(fc=CEILING, alpha=0.45), "noise ceiling (lower to upper)"))
     if "ceiling line" in drawn:
-        handles.append(Line2D([], [], color="#7d8591", lw=1, ls=(0, (2, 2)), label="noise ceiling"))
+        handles.append((Line2D([], [], color="#7d8591", lw=1, ls=(0, (2, 2))), "noise ceiling"))
     if "null" in drawn:
-        handles.append(Patch(fc=NULL, label="null mean ± sd"))
+        handles.append((Patch(fc=NULL), "null mean ± sd"))
     if "q" in drawn:
-        handles.append(Line2D([], [], ls="", marker="o", ms=4.5, color=GREY, label=f"q < {alpha:g}"))
-        handles.append(Line2D([], [], ls="", marker="o", ms=4.5, mfc="white", mec=GREY, label="not significant"))
+        handles.append((Line2D([], [], ls="", marker="o", ms=4.5, color=GREY), f"q < {alpha:g}"))
+        handles.append((Line2D([], [], ls="", marker="o", ms=4.5, mfc="white", mec=GREY), "not significant"))
     return handles
-
-
-def _legend_columns(handles, width: float) -> int:
-    longest = max(len(h.get_label()) for h in handles)
-    return int(np.clip(width / (0.072 * longest + 0.45), 1, min(4, len(handles))))
 
 
 def _caption(drawn: set, data, alpha) -> str:

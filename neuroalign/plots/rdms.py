@@ -4,7 +4,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.stats import rankdata
 
 from neuroalign.data import validate_rdms
 from neuroalign.errors import list_ids
@@ -71,6 +70,8 @@ def square(rdm: xr.DataArray, ids, *, rank: bool = False) -> np.ndarray:
     """Return one RDM as a square matrix in the order of `ids`; NaN on the diagonal and at unmeasured pairs."""
     values = np.asarray(rdm.values, dtype=float).copy()
     if rank:
+        from scipy.stats import rankdata  # a second of import
+
         known = np.isfinite(values)
         values[known] = 100 * (rankdata(values[known]) - 1) / max(known.sum() - 1, 1)
     place = pd.Index(ids)
@@ -118,5 +119,5 @@ def _name_groups(axis, groups, first: bool) -> None:
             axis.axhline(start - 0.5, color="white", lw=0.8)
             axis.axvline(start - 0.5, color="white", lw=0.8)
         if first:
-            axis.text(-0.03, (start + stop - 1) / 2, shorten(name, 16), ha="right", va="center", fontsize=7.5,
+            axis.text(-0.03, (start + stop - 1) / 2, shorten(name, 20), ha="right", va="center", fontsize=7.5,
                       color=INK, transform=axis.get_yaxis_transform())

@@ -10,7 +10,7 @@ import xarray as xr
 from neuroalign.data import scores as scores_
 from neuroalign.errors import check_option, list_ids, suggest
 
-__all__ = ["Series", "metric_label", "model_series", "select", "shorten", "spaces_table"]
+__all__ = ["Series", "metric_label", "model_series", "select", "shorten", "space_label", "spaces_table"]
 
 UNIT_DIMS = ("neuroid", "target", "space_b")
 MOST_UNITS = 12
@@ -149,6 +149,20 @@ def metric_label(metric: str) -> str:
     return METRIC_LABELS.get(metric, metric)
 
 
+def space_label(space: str) -> str:
+    """Spell a space id for readers: ``model · layer · stream`` without what says nothing.
+
+    Examples
+    --------
+    >>> space_label("vit-b16:blocks.3:all")
+    'vit-b16 · blocks.3'
+    """
+    parts = str(space).rsplit(":", 2)
+    if len(parts) != 3:
+        return str(space)
+    return " · ".join(p for p in (*parts[:2], "" if parts[2] == "all" else parts[2]) if p)
+
+
 def shorten(name: str, most: int = 28) -> str:
     """Cut a long name in its middle.
 
@@ -165,7 +179,7 @@ def shorten(name: str, most: int = 28) -> str:
 
 
 def format_p(value: float, name: str = "q") -> str:
-    """Spell a probability without its leading zero: ``q = .012``, ``q < .001``."""
+    """Spell a probability: ``q = 0.012``, ``q < 0.001``."""
     if not np.isfinite(value):
         return ""
-    return f"{name} < .001" if value < 0.001 else f"{name} = {value:.3f}".replace("= 0.", "= .")
+    return f"{name} < 0.001" if value < 0.001 else f"{name} = {value:.3f}"

@@ -2,12 +2,12 @@
 
 import numpy as np
 import xarray as xr
-from scipy.stats import spearmanr
+from matplotlib.patheffects import withStroke
 
 from neuroalign.data import scores as scores_
 from neuroalign.errors import check_option
-from neuroalign.plots.select import metric_label, shorten
-from neuroalign.plots.style import FAINT, GREY, PALETTE, Figure, new_figure, styled
+from neuroalign.plots.select import metric_label, shorten, space_label
+from neuroalign.plots.style import FAINT, GREY, INK, PALETTE, Figure, new_figure, styled
 
 __all__ = ["difference", "scatter"]
 
@@ -34,6 +34,8 @@ def scatter(x, y, *, xlabel: str, ylabel: str, ids=None, name_extremes: int = 0,
     Figure
     """
     x, y = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
+    from scipy.stats import spearmanr  # a second of import
+
     if x.shape != y.shape:
         raise ValueError(f"scatter: x has {x.size} values and y has {y.size}; expected as many.")
     known = np.isfinite(x) & np.isfinite(y)
@@ -43,7 +45,7 @@ def scatter(x, y, *, xlabel: str, ylabel: str, ids=None, name_extremes: int = 0,
               ms=float(np.clip(60 / np.sqrt(max(known.sum(), 1)), 2.4, 6)),
               alpha=float(np.clip(150 / max(known.sum(), 1), 0.25, 0.85)))
     rho = spearmanr(x[known], y[known]).statistic if known.sum() > 2 else np.nan
-    said = f"ρ = {rho:.2f}".replace("0.", ".") + f"   n = {known.sum():,}"
+    said = f"ρ = {rho:.2f}   n = {known.sum():,}"
     if not known.all():
         said += f"   ({(~known).sum():,} without a value)"
     axis.text(0, 1.01, said, transform=axis.transAxes, ha="left", va="bottom", fontsize=9, fontweight="bold")
@@ -60,13 +62,23 @@ def scatter(x, y, *, xlabel: str, ylabel: str, ids=None, name_extremes: int = 0,
 
 
 def _name(axis, x, y, known, ids, n) -> None:
+    """Name the n points whose ranks differ most, skipping a name that would lie on another."""
     at = np.flatnonzero(known)
     gap = np.abs(x[at].argsort().argsort() - y[at].argsort().argsort())
-    right = np.nanmedian(x[at])
-    for i in at[np.argsort(-gap, kind="stable")[:n]]:
-        side = x[i] < right
-        axis.annotate(shorten(ids[i], 24), (x[i], y[i]), xytext=(4 if side else -4, 0), textcoords="offset points",
-                      ha="left" if side else "right", va="center", fontsize=7, color=GREY)
+    width, height = np.ptp(x[at]) or 1.0, np.ptp(y[at]) or 1.0
+    placed = []
+    for i in at[np.argsort(-gap, kind="stable")]:
+        if len(placed) == n:
+            return
+        if any(abs(x[i] - a) < 0.25 * width and abs(y[i] - b) < 0.05 * height for a, b in placed):
+            continue
+        placed.append((x[i], y[i]))
+        left = x[i] < np.median(x[at])
+        axis.plot(x[i], y[i], marker="o", ms=4, mfc="none", mec=INK, mew=0.8)
+        words = axis.annotate(shorten(ids[i], 24), (x[i], y[i]), xytext=(-6 if left else 6, 0),
+                              fontsize=7.5, color=INK, textcoords="offset points", va="center",
+                              ha="right" if left else "left")
+        words.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 @styled
@@ -95,14 +107,14 @@ def difference(diffs: xr.Dataset, metric: str | None = None, *, title: str | Non
                          "or spaces with .sel first.")
     unit = next((c for c in ("target", "neuroid", "space_b") if c in frame), None)
     several = frame["space"].nunique() > 1
-    figure = new_figure(5.6, 0.3 * len(frame) + (0.34 * frame["space"].nunique() if several else 0) + 1.2)
+    figure = new_figure(5.6, 0.27 * len(frame) + (0.3 * frame["space"].nunique() if several else 0) + 1.2)
     axis = figure.subplots()
     axis.axvline(0, color="#6b7079", lw=0.8, zorder=1)
     ticks, labels, at = [], [], 0.0
     for space, part in frame.groupby("space", sort=False):
         if several:
-            axis.text(0, at, shorten(space, 70), fontsize=8.5, fontweight="bold", va="center", ha="left",
-                      transform=axis.get_yaxis_transform())
+            axis.text(0.005, at, _versus(space), fontsize=8.5, fontweight="bold", va="center", ha="left",
+                      transform=axis.get_yaxis_transform(), bbox={"fc": "white", "ec": "none", "pad": 1.5})
             at += 1
         for _, row in part.iterrows():
             _interval(axis, row, at)
@@ -117,7 +129,7 @@ def difference(diffs: xr.Dataset, metric: str | None = None, *, title: str | Non
     axis.margins(x=0.08)
     axis.set_xlabel(f"difference, {metric_label(metric)}")
     if not several:
-        axis.set_title(shorten(str(frame["space"].iloc[0]), 60))
+        axis.set_title(_versus(frame["space"].iloc[0]))
     if title:
         figure.suptitle(title, x=0.01, ha="left")
     clear = _clear(frame)
@@ -127,6 +139,10 @@ def difference(diffs: xr.Dataset, metric: str | None = None, *, title: str | Non
     figure.alt = "Differences with intervals. " + "; ".join(
         f"{label} {v:.2f}" for label, v in zip(labels[:12], frame["score"])) + "."
     return figure
+
+
+def _versus(space: str) -> str:
+    return " − ".join(space_label(part) for part in str(space).split(" - "))
 
 
 def _clear(frame):

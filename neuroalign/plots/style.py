@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MplFigure
 
-__all__ = ["ACCENT", "FAINT", "GREY", "INK", "PALETTE", "Figure", "grid_shape", "new_figure", "styled"]
+__all__ = ["ACCENT", "FAINT", "GREY", "INK", "PALETTE", "Figure", "grid_shape", "new_figure", "place_legend",
+           "styled", "text_on"]
 
 INK = "#1f2430"
 GREY = "#8a8f98"
@@ -113,6 +114,15 @@ def grid_shape(n: int, most: int = 4) -> tuple[int, int]:
     """
     rows = math.ceil(n / most)
     return rows, math.ceil(n / rows)
+
+
+def place_legend(figure: MplFigure, handles: list, labels: list[str], most: int = 5) -> None:
+    """Put one legend under the panels, in as many columns as fit the width of the figure."""
+    for columns in range(min(most, len(handles)), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.6)
+        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
+            return
+        legend.remove()
 
 
 def text_on(rgba) -> str:
