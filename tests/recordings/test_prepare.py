@@ -1,0 +1,37 @@
+import json
+
+import numpy as np
+import pytest
+
+from neuroalign.data import make_responses
+from neuroalign.recordings import group_reliability, prepare_responses
+
+REGIONS = ("LATL", "RATL", "LPTL", "LIPL", "LPreM", "LIFG")
+
+
+def test_group_reliability_recovers_a_planted_one():
+    rng = np.random.default_rng(0)
+    n_subjects, n_samples = 12, 4000
+    signal = rng.standard_normal((n_samples, 2))
+    noise_sd = np.array([1.0, 3.0])
+    parts = [signal + noise_sd * rng.standard_normal((n_samples, 2)) for _ in range(n_subjects)]
+    responses = make_responses(
+        np.concatenate(parts, 1), np.arange(n_samples), [f"s{k}.{r}" for k in range(n_subjects) for r in "AB"], dim="time",
+        neuroid_coords={"subject": np.repeat([f"s{k}" for k in range(n_subjects)], 2), "region": ["A", "B"] * n_subjects})
+    rho = group_reliability(responses)
+    np.testing.assert_allclose(rho.sel(neuroid=["A", "B"]), 1 / (1 + noise_sd**2 / n_subjects), atol=0.02)
+    assert rho.attrs["n_averaged"] == n_subjects
+
+
+def test_alice_ceiling_of_the_group_mean(mirror):
+    expected = json.loads((mirror / "acceptance.json").read_text())
+    responses, rho = prepare_responses("alice_fmri", high_pass=1 / 128, average_subjects=True)
+    assert responses.attrs["n_averaged"] == rho.attrs["n_averaged"] == 27
+    for region in REGIONS:
+        want = expected[f"alice.ceiling.group_mean.{region}"]
+        assert np.sqrt(rho.sel(neuroid=region)).item() == pytest.approx(want["value"], abs=want["tol"])
+
+
+def test_without_averaging_there_is_no_group_reliability(mirror):
+    responses, rho = prepare_responses("alice_fmri")
+    assert rho is None and responses.sizes["neuroid"] == 27 * 6
