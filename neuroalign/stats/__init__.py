@@ -8,15 +8,19 @@ from neuroalign.stats.folds import Folds, make_folds
 from neuroalign.stats.permutations import block_permutations, row_permutations, shift_permutations
 from neuroalign.stats.pvalues import fdr, permutation_p
 from neuroalign.stats.random import child_rng, child_seed
+from neuroalign.stats.resamples import Resamples, load_resamples, make_resamples
 
 __all__ = [
     "Folds",
+    "Resamples",
     "block_permutations",
     "ceiling_of",
     "child_rng",
     "child_seed",
     "fdr",
+    "load_resamples",
     "make_folds",
+    "make_resamples",
     "permutation_p",
     "repeat_reliability",
     "row_permutations",

@@ -1,0 +1,142 @@
+"""Correlations between the rows of two matrices: ranks once a row, one product, gaps compared where both exist."""
+
+import numpy as np
+import torch
+
+from neuroalign.errors import check_option
+from neuroalign.linalg import resolve, to_numpy, to_tensor
+
+__all__ = ["CORRELATIONS", "correlate_rows", "rank_rows", "unit_rows"]
+
+CORRELATIONS = ("spearman", "pearson", "cosine")
+MIN_PAIRS = 3
+_EXACT = 2**22  # average ranks (halves) up to this are exact in float32
+_CHUNK = 2**18  # columns of one float32 product; the parts are summed in float64
+
+
+def rank_rows(values) -> np.ndarray:
+    """Return the ranks of each row, from 1, with the average rank for ties; NaN stay NaN and are not counted.
+
+    Parameters
+    ----------
+    values : array of shape (n_rows, n_columns)
+
+    Returns
+    -------
+    array of shape (n_rows, n_columns)
+        float32 up to four million columns, float64 beyond (where float32 no longer holds a half).
+
+    Examples
+    --------
+    >>> rank_rows([[10.0, 30.0, 20.0, 20.0]]).tolist()
+    [[1.0, 4.0, 2.5, 2.5]]
+    """
+    values = np.atleast_2d(np.asarray(values))
+    ranks = np.empty(values.shape, np.float32 if values.shape[1] < _EXACT else np.float64)
+    for row, out in zip(values, ranks):
+        order = np.argsort(row)  # NaN come last
+        ordered = row[order]
+        n = int(np.searchsorted(np.isnan(ordered), True)) if np.isnan(ordered[-1:]).any() else len(row)
+        out[order[:n]] = _sorted_ranks(ordered[:n])
+        out[order[n:]] = np.nan
+    return ranks
+
+
+def unit_rows(values, method: str) -> np.ndarray:
+    """Return rows whose inner products are correlations: ranked, centred and scaled as the method asks.
+
+    Parameters
+    ----------
+    values : array of shape (n_rows, n_columns)
+        Without NaN.
+    method : {"spearman", "pearson", "cosine"}
+
+    Returns
+    -------
+    float32 array of shape (n_rows, n_columns)
+        NaN rows where all values are equal (zero, for cosine).
+    """
+    check_option("method", method, CORRELATIONS)
+    values = np.atleast_2d(values)
+    if method == "spearman":
+        values = rank_rows(values)
+        centred = values - np.float64((values.shape[1] + 1) / 2)
+    else:
+        centred = np.asarray(values, np.float64)
+        if method == "pearson":
+            centred = centred - centred.mean(1, keepdims=True)
+    norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))
+    size = np.abs(values).max(1, initial=0)
+    flat = norms <= 1e-7 * size * np.sqrt(values.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unit = (centred / np.where(flat, np.nan, norms)[:, None]).astype(np.float32)
+    return unit
+
+
+def correlate_rows(a, b, method: str = "spearman", *, device="auto") -> np.ndarray:
+    """Correlate every row of `a` with every row of `b`.
+
+    Parameters
+    ----------
+    a : array of shape (n_a, n_columns)
+    b : array of shape (n_b, n_columns)
+        A column is left out of a comparison where either row is NaN; ranks are taken over what is compared.
+    method : {"spearman", "pearson", "cosine"}
+    device : str
+
+    Returns
+    -------
+    float64 array of shape (n_a, n_b)
+        NaN for constant rows and where fewer than 3 columns are shared.
+
+    Examples
+    --------
+    >>> correlate_rows([[1.0, 2.0, 3.0, np.nan]], [[1.0, 8.0, 27.0, 0.0]]).round(6).tolist()
+    [[1.0]]
+    """
+    a, b = np.atleast_2d(np.asarray(a)), np.atleast_2d(np.asarray(b))
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"correlate_rows: rows of {a.shape[1]} and {b.shape[1]} values, expected the same number.")
+    device = resolve(device)
+    out = np.full((len(a), len(b)), np.nan)
+    for rows_a, valid_a in valid_patterns(a):
+        for rows_b, valid_b in valid_patterns(b):
+            common = valid_a & valid_b
+            if common.sum() < MIN_PAIRS:
+                continue
+            left, right = a[rows_a], b[rows_b]
+            if not common.all():
+                left, right = left[:, common], right[:, common]
+            out[np.ix_(rows_a, rows_b)] = product(unit_rows(left, method), unit_rows(right, method), device)
+    return out
+
+
+def valid_patterns(rows: np.ndarray):
+    """Yield the groups of rows that have values in the same columns: (row numbers, column mask)."""
+    valid = ~np.isnan(rows)
+    if valid.all():
+        yield np.arange(len(rows)), valid[0] if len(rows) else np.ones(rows.shape[1], bool)
+        return
+    packed = np.packbits(valid, axis=1)
+    _, first, group = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    for k, example in enumerate(first):
+        yield np.flatnonzero(group.ravel() == k), valid[example]
+
+
+def product(a: np.ndarray, b: np.ndarray, device: torch.device) -> np.ndarray:
+    """Return a @ b.T; long float32 sums are cut and added in float64, since they drift."""
+    out = np.zeros((len(a), len(b)))
+    for start in range(0, a.shape[1], _CHUNK):
+        part = slice(start, start + _CHUNK)
+        left, right = to_tensor(a[:, part], device), to_tensor(b[:, part], device)
+        out += to_numpy(left @ right.T)
+    return out
+
+
+def _sorted_ranks(ordered: np.ndarray) -> np.ndarray:
+    new = ordered[1:] != ordered[:-1]
+    if new.all():
+        return np.arange(1, len(ordered) + 1)
+    starts = np.concatenate([[0], np.flatnonzero(new) + 1])
+    sizes = np.diff(np.append(starts, len(ordered)))
+    return np.repeat(starts + (sizes + 1) / 2, sizes)
