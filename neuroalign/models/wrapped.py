@@ -1,0 +1,150 @@
+"""Any torch module as a model: a preprocessing callable and the names of its layers."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuroalign import linalg
+from neuroalign.errors import check_option, suggest
+from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
+from neuroalign.models.blocks import has_module, to_tokens
+from neuroalign.models.images import has_image, open_image
+from neuroalign.models.text import has_text
+
+__all__ = ["wrap"]
+
+
+def wrap(
+    module: nn.Module,
+    preprocess: Callable[[Any], torch.Tensor],
+    layers: Sequence[str],
+    *,
+    name: str,
+    modality: str = "image",
+    weights: str | None = None,
+    device="auto",
+) -> LoadedModel:
+    """Make a model of any torch module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Called with one tensor, the stacked results of `preprocess`.
+    preprocess : callable
+        One RGB image (PIL), or one text, -> tensor (without batch dimension); all of one shape.
+    layers : sequence of str
+        Module paths to take the output of, or patterns such as ``"blocks.*"``, in order of computation. Outputs
+        may be (batch, feature), (batch, token, feature) or (batch, channel, height, width).
+    name : str
+        Id of the model.
+    modality : {"image", "text"}
+    weights : str, optional
+        What identifies the weights; by default a hash of all of them, which is exact but takes a moment.
+    device : str
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    >>> model = wrap(net, lambda image: torch.zeros(3, 2, 2), ["1"], name="tiny", device="cpu")
+    >>> [layer.name for layer in model.adapter.layers(model)]
+    ['1']
+    """
+    check_option("modality", modality, ("image", "text"))
+    paths = [path for pattern in layers for path in _match(module, pattern)]
+    target = linalg.resolve(device)
+    module = module.eval().to(target)
+    parameters = [p for p in module.parameters() if p.is_floating_point()]
+    return LoadedModel(
+        id=name,
+        module=module,
+        adapter=Wrapped(modality, tuple(paths)),
+        processors={modality: preprocess},
+        device=target,
+        dtype=parameters[0].dtype if parameters else torch.float32,
+        weights=weights or f"state:{_hash_state(module)}",
+        preprocessing=_describe(preprocess),
+    )
+
+
+class Wrapped:
+    """The adapter of `wrap`: one tower, no special tokens, every token real."""
+
+    family = "wrapped"
+    version = 1
+
+    def __init__(self, modality: str, paths: tuple[str, ...]):
+        self.modalities, self.paths = (modality,), paths
+
+    def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:
+        """Return the named layers, equally spaced in depth."""
+        modality = self.modalities[0]
+        last = max(len(self.paths) - 1, 1)
+        return [
+            Layer(path, i / last if len(self.paths) > 1 else 1.0, modality, (modality, "all"), masked=False)
+            for i, path in enumerate(self.paths)
+        ]
+
+    def towers(self, model: LoadedModel, stimulus: Mapping) -> tuple[str, ...]:
+        """Return the one tower."""
+        return self.modalities
+
+    def check(self, model: LoadedModel, stimuli: Sequence[Mapping]) -> None:
+        """Raise `BadStimuli` for stimuli without the modality."""
+        has = has_image if self.modalities[0] == "image" else has_text
+        absent = [s["stimulus_id"] for s in stimuli if not has(s)]
+        if absent:
+            raise BadStimuli(f"no {self.modalities[0]}, and this model needs one.", absent, "Leave them out.")
+
+    def length(self, model: LoadedModel, stimulus: Mapping) -> int:
+        """Return 1: all inputs have one shape."""
+        return 1
+
+    def prepare(self, model: LoadedModel, stimuli: Sequence[Mapping]) -> Inputs:
+        """Preprocess and stack."""
+        self.check(model, stimuli)
+        modality = self.modalities[0]
+        tensors = []
+        for stimulus in stimuli:
+            try:
+                value = open_image(stimulus["image"]) if modality == "image" else stimulus["text"]
+                tensors.append(model.processors[modality](value))
+            except ValueError as error:
+                raise BadStimuli(str(error), [stimulus["stimulus_id"]]) from error
+        shapes = {tuple(t.shape) for t in tensors}
+        if len(shapes) > 1:
+            raise ValueError(f"wrap: preprocess gave tensors of shapes {sorted(shapes)}, expected one shape.")
+        batch = torch.stack(tensors).to(model.device)
+        return Inputs({"x": batch.to(model.dtype) if batch.is_floating_point() else batch}, {modality: {}})
+
+    def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
+        """Run the module on the stacked tensors."""
+        return model.module(inputs.tensors["x"])
+
+    def tokens(self, model: LoadedModel, layer: Layer, raw: Any) -> torch.Tensor:
+        """Return (batch, token, feature)."""
+        return to_tokens(raw)
+
+
+def _match(module: nn.Module, pattern: str) -> list[str]:
+    paths = [path for path, _ in module.named_modules() if path]
+    found = [pattern] if has_module(module, pattern) else [p for p in paths if fnmatchcase(p, pattern)]
+    if not found:
+        raise ValueError(f"layers: {type(module).__name__} has no module {pattern!r}.{suggest(pattern, paths)}")
+    return found
+
+
+def _describe(preprocess) -> str:
+    named = preprocess if hasattr(preprocess, "__qualname__") else type(preprocess)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _hash_state(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
