@@ -1,0 +1,293 @@
+"""`extract`: stimuli and models in, feature spaces out, from the store where they are there already."""
+
+import gc
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+
+from neuroalign.data import MODALITIES, StimulusSet
+from neuroalign.errors import check_option, list_ids, suggest
+from neuroalign.features.batching import Budget
+from neuroalign.features.featureset import FeatureSet, Stored
+from neuroalign.features.jobs import Job, Space, StimulusJob, fill
+from neuroalign.features.pooling import POOLINGS
+from neuroalign.features.store import FeatureStore
+from neuroalign.features.words import OUTPUTS, WORD_POOLINGS, WordJob, is_causal
+from neuroalign.models.adapter import TAPS, BadStimuli, Layer, LoadedModel
+
+__all__ = ["extract", "plan_jobs"]
+
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+STORAGE_DTYPES = ("float32", "float16")
+TIMING = ("onset", "duration", "parent", "position")  # metadata that travels on the stimulus dim
+
+
+def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling: str = "mean",
+            outputs: Sequence[str] = ("hidden",), store=None, taps: Sequence[str] = ("block",),
+            batch_size: int | None = None, device="auto", dtype: str = "float32", storage_dtype: str = "float32",
+            random_state: int = 0, progress: bool = True, context: int = 512, zoo=None, on_error: str = "raise",
+            shard: tuple[int, int] | None = None) -> FeatureSet:
+    """Extract layerwise features of models on stimuli.
+
+    The features of a stimulus do not depend on its batch, and what the store holds already is not computed again:
+    asking for more layers or streams adds them, and a run that was killed goes on at its last finished shard.
+
+    Parameters
+    ----------
+    models : str, LoadedModel, or sequence of them
+        Zoo ids (``"minilm"``), random twins (``"minilm@random.3"``), local folders, hub ids, or loaded models; a
+        loaded one stays on its device and in its dtype.
+    stimuli : StimulusSet
+    layers : ``"all"``, str or sequence of str
+        Names of layers (module paths) or patterns (``"encoder.layer.*"``).
+    streams : sequence of str, optional
+        ``text``, ``image`` (real tokens of the modality), ``special`` (CLS and the like), ``all`` (everything but
+        padding), or ``word``: one row a word, in the context of its passage. Default: the first stream of each
+        layer, that is the tokens of the modality; for a set of words (with a ``parent`` column) ``word``.
+    pooling : {"mean", "max", "cls", "last", "flatten"}
+        How the tokens of a stream become one row. ``cls`` takes the first special token, ``flatten`` lays all
+        positions side by side (feature maps). The tokens of a word take ``mean``, ``max`` or ``last``.
+    outputs : sequence of {"hidden", "surprisal", "entropy"}
+        Surprisal (bits, summed over the tokens of a word, given all that precedes it in its window) and entropy
+        (bits, of the prediction of the word's first token) need a causal language model; spaces
+        ``MODEL:surprisal:word`` and ``MODEL:entropy:word``.
+    store : path or FeatureStore, optional
+        Default: ``features`` in the folder of ``NEUROALIGN_HOME``.
+    taps : sequence of {"block", "attention", "mlp", "norm"}
+        Which places of a block count as layers; ``block`` is the residual stream after it.
+    batch_size : int, optional
+        Default: found from the lengths and the memory; halved when memory runs out.
+    device, dtype
+        Where and in what the models compute (``"float32"``, ``"bfloat16"``, ``"float16"``).
+    storage_dtype : {"float32", "float16"}
+    random_state : int
+        Seeds random twins, and pins what a forward draws.
+    context : int
+        Tokens of context window for words.
+    zoo : path, optional
+        A YAML file with zoo entries of your own.
+    on_error : {"raise", "skip"}
+        ``skip``: rows of stimuli that cannot be used are NaN, and a warning names them.
+    shard : (i, n), optional
+        Compute only every n-th shard from the i-th on (job arrays on one store). The result lists the spaces
+        that are complete.
+
+    Returns
+    -------
+    FeatureSet
+        Mapping of space ids ``model:layer:stream`` to (stimulus, feature) arrays over memory maps.
+
+    Raises
+    ------
+    FileNotFoundError, BadStimuli
+        Naming the stimuli: a missing file, an absent modality, an empty or too long text; before any forward.
+    ValueError
+        Unknown layer, stream, pooling or output, with the nearest names.
+
+    Examples
+    --------
+    ``features = na.extract(["minilm", "minilm@random"], na.StimulusSet.from_texts(["a cat", "two dogs"]))``
+    """
+    models = [models] if isinstance(models, (str, LoadedModel)) or not isinstance(models, Sequence) else list(models)
+    _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype, on_error, batch_size, shard)
+    store = store if isinstance(store, FeatureStore) else FeatureStore(store)
+    stimuli.check_files()
+    stored: list[Stored] = []
+    for name in models:
+        model = _load(name, device, dtype, random_state, zoo)
+        jobs = plan_jobs(model, stimuli, store=store, layers=layers, streams=streams, pooling=pooling, outputs=outputs,
+                         taps=taps, batch_size=batch_size, storage_dtype=storage_dtype, random_state=random_state,
+                         context=context, on_error=on_error)
+        for job in jobs:
+            fill(job, storage_dtype=storage_dtype, progress=progress, only=shard)
+            stored += _stored(job)
+        del model, jobs
+        gc.collect()
+    return FeatureSet(stored)
+
+
+def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, layers="all", streams=None,
+              pooling="mean", outputs=("hidden",), taps=("block",), batch_size=None, storage_dtype="float32",
+              random_state=0, context=512, on_error="raise") -> list[Job]:
+    """Return what has to be computed for one model, having checked all that can be checked before a forward."""
+    found = _choose_layers(model, layers, taps) if "hidden" in outputs else []
+    wanted = None if streams is None else [streams] if isinstance(streams, str) else list(dict.fromkeys(streams))
+    if wanted is None and "parent" in stimuli.table.columns and "text" in model.adapter.modalities:
+        wanted = ["word"]
+    by_word = [s for s in outputs if s != "hidden"]
+    plain = _plain_spaces(model, found, wanted, pooling)
+    words = [Space(s, "word", np.nan) for s in by_word]
+    if wanted is not None and "word" in wanted:
+        words = [Space(x.name, "word", x.depth, x) for x in found if x.tower == "text" and x.masked] + words
+    choices = {"pooling": pooling, "storage_dtype": storage_dtype, "random_state": random_state, "on_error": on_error}
+    budget, skip = Budget(model.device, batch_size), on_error == "skip"
+    jobs: list[Job] = []
+    if plain:
+        plain, rows, bad = _check_stimuli(model, stimuli, plain, layers == "all", skip)
+        entry = _entry(store, model, stimuli, {"rows": "stimuli", **choices})
+        jobs.append(StimulusJob(model, entry, stimuli, plain, budget, random_state, skip, pooling=pooling, rows=rows,
+                                bad=bad))
+    if words:
+        _check_words(model, words, by_word, pooling)
+        derived = stimuli.words()
+        entry = _entry(store, model, derived, {"rows": "words", "context": context, **choices})
+        jobs.append(WordJob(model, entry, derived, words, budget, random_state, skip, pooling=pooling,
+                            context=context))
+    return jobs
+
+
+def _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype, on_error, batch_size, shard) -> None:
+    if not isinstance(stimuli, StimulusSet):
+        raise TypeError(f"stimuli: got {type(stimuli).__name__}, expected a StimulusSet. Make one with "
+                        "StimulusSet.from_texts, from_folder or from_table, or na.load_stimuli(name).")
+    if not models:
+        raise ValueError("models: got none, expected at least one name or LoadedModel.")
+    names = [m.id if isinstance(m, LoadedModel) else str(m) for m in models]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ValueError(f"models: {list_ids(twice)} are asked for more than once; their spaces would share ids.")
+    check_option("pooling", pooling, POOLINGS)
+    check_option("dtype", dtype, COMPUTE_DTYPES)
+    check_option("storage_dtype", storage_dtype, STORAGE_DTYPES)
+    check_option("on_error", on_error, ("raise", "skip"))
+    for name, got, allowed in (("outputs", outputs, OUTPUTS), ("taps", taps, TAPS)):
+        if isinstance(got, str) or not got:
+            raise ValueError(f"{name}: got {got!r}, expected a sequence of {', '.join(map(repr, allowed))}.")
+        for one in got:
+            check_option(name, one, allowed)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, expected at least 1, or None to find it.")
+    if shard is not None and not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"shard: got {shard}, expected (i, n) with 0 <= i < n.")
+
+
+def _load(name, device, dtype, random_state, zoo) -> LoadedModel:
+    if isinstance(name, LoadedModel):
+        return name
+    from neuroalign.models import load_model
+
+    return load_model(name, device=device, dtype=dtype, random_state=random_state, zoo=zoo)
+
+
+def _choose_layers(model: LoadedModel, layers, taps) -> list[Layer]:
+    known = model.adapter.layers(model, tuple(taps))
+    if isinstance(layers, str) and layers == "all":
+        return known
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    names = [x.name for x in known]
+    for pattern in patterns:
+        if not any(n == pattern or fnmatchcase(n, str(pattern)) for n in names):
+            hint = suggest(pattern, names) or f" It has {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}."
+            raise ValueError(f"layers: model {model.id!r} has no layer {pattern!r} among its {len(names)}.{hint}")
+    return [x for x in known if any(x.name == p or fnmatchcase(x.name, str(p)) for p in patterns)]
+
+
+def _plain_spaces(model, layers: Sequence[Layer], wanted, pooling) -> list[Space]:
+    """Return the spaces with one row a stimulus."""
+    if not layers:
+        return []
+    known = list(dict.fromkeys(s for x in layers for s in x.streams))
+    for stream in wanted or ():
+        if stream not in known and stream != "word":
+            names = [*known, "word"]
+            raise ValueError(f"streams: model {model.id!r} has no stream {stream!r}, only {', '.join(names)}."
+                             f"{suggest(stream, names)}")
+    if pooling == "cls":
+        if wanted not in (None, ["special"]):
+            raise ValueError("pooling='cls' takes the first special token: leave streams out, or give ['special'].")
+        without = [x.name for x in layers if "special" not in x.streams]
+        if without:
+            raise ValueError(f"pooling='cls': model {model.id!r} has no special token at {list_ids(without)}. "
+                             "Use pooling='mean', or leave these layers out.")
+        wanted = ["special"]
+    return [Space(x.name, s, x.depth, x) for x in layers
+            for s in ([x.streams[0]] if wanted is None else [s for s in x.streams if s in wanted])]
+
+
+def _check_stimuli(model, stimuli, spaces, all_layers, skip):
+    """Return the spaces that the stimuli allow, what the model is given of each stimulus, and who is left out."""
+    adapter = model.adapter
+    towers = {s.source.tower for s in spaces}
+    reads = set(adapter.modalities)
+    if {x.tower for x in adapter.layers(model)} <= set(MODALITIES):
+        reads &= towers  # towers do not meet: a text tower alone needs no images
+    columns = [m for m in MODALITIES if m in reads and m in stimuli.table.columns]
+    if not columns:
+        raise BadStimuli(f"no {' or '.join(sorted(reads))}, and model {model.id!r} reads it; the set has "
+                         f"{', '.join(stimuli.modalities)}.", stimuli.ids, "Use another model, or add the column.")
+    rows = [{"stimulus_id": i, **{k: v for k, v in row.items() if isinstance(v, str) and (v or k == "text")}}
+            for i, row in zip(stimuli.ids, stimuli.table[columns].to_dict("records"))]
+    bad: set[str] = set()
+    try:
+        adapter.check(model, rows)
+    except BadStimuli as error:
+        bad.update(error.ids)
+        while skip:
+            left = [r for r in rows if r["stimulus_id"] not in bad]
+            if not left:
+                raise
+            try:
+                adapter.check(model, left)
+                break
+            except BadStimuli as more:
+                bad.update(more.ids)
+        if not skip:
+            raise
+    fine = [r for r in rows if r["stimulus_id"] not in bad]
+    runs = {r["stimulus_id"]: set(adapter.towers(model, r)) for r in fine}
+    if all_layers:
+        towers &= set().union(*runs.values())
+    lacking = [i for i, t in runs.items() if not towers <= t]
+    if lacking and not skip:
+        raise BadStimuli(f"lacks a modality that the layers of {', '.join(sorted(towers))} of model {model.id!r} need.",
+                         lacking, "Name the layers of one tower in layers=, or select the stimuli that have both.")
+    bad.update(lacking)
+    return [s for s in spaces if s.source.tower in towers], rows, frozenset(bad)
+
+
+def _check_words(model, spaces, outputs, pooling) -> None:
+    if "text" not in model.processors or not hasattr(model.adapter, "tokenize"):
+        raise ValueError(f"streams: model {model.id!r} reads no text ({', '.join(model.adapter.modalities)}), "
+                         "so it has no 'word' stream.")
+    if outputs and not is_causal(model):
+        raise ValueError(f"outputs: model {model.id!r} ({model.adapter.family}) does not predict the next word, so it "
+                         f"has no {' or '.join(outputs)}. Use a causal language model.")
+    if any(s.source for s in spaces):
+        check_option("pooling (of the tokens of a word)", pooling, WORD_POOLINGS)
+
+
+def _entry(store: FeatureStore, model: LoadedModel, stimuli: StimulusSet, choices: dict):
+    description = {
+        "weights": model.weights, "family": model.adapter.family, "version": model.adapter.version,
+        "preprocessing": model.preprocessing, "attention": model.attention,
+        "compute_dtype": str(model.dtype).removeprefix("torch."), "stimuli": stimuli.fingerprint, **choices,
+    }
+    about = {"stimuli": stimuli.name, "device": str(model.device),
+             "versions": {p: _version(p) for p in ("neuroalign", "torch", "transformers", "numpy")}}
+    return store.entry(model.id, description, stimuli.ids, about)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _stored(job: Job) -> list[Stored]:
+    """Return the complete spaces of a job, in its order."""
+    table = job.stimuli.table
+    coords = {c: table[c].to_numpy() for c in TIMING if c in table.columns}
+    coords = {k: v.astype(str) if v.dtype == object else v for k, v in coords.items()}
+    known, ledger, n = job.entry.spaces, job.entry.ledger(), len(job.stimuli)
+    seen = {name: np.zeros(n, bool) for name in known}
+    for name, shards in ledger.items():
+        for start, stop in shards:
+            if name in seen:
+                seen[name][start:stop] = True
+    return [Stored(job.entry, s.name, job.model.id, s.layer, s.stream, s.depth, known[s.name]["n_features"],
+                   job.stimuli.ids, coords)
+            for s in job.spaces if s.name in known and seen[s.name].all()]
