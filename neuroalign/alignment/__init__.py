@@ -2,6 +2,9 @@
 
 from importlib import import_module
 
+# Functions that share the name of their module are imported here, lest the module take their place.
+from neuroalign.alignment.encode import encode
+
 _PUBLIC = {
     "ALPHAS": "ridge",
     "METRICS": "metrics",
@@ -13,7 +16,6 @@ _PUBLIC = {
     "compare_selected": "selection",
     "condensed_distances": "rdm",
     "correlate_rdms": "rsa",
-    "encode": "encode",
     "get_metric": "metrics",
     "linear_cka": "cka",
     "list_metrics": "metrics",
@@ -24,7 +26,7 @@ _PUBLIC = {
     "ridge_cv": "ridge",
 }
 
-__all__ = list(_PUBLIC)
+__all__ = ["encode", *_PUBLIC]
 
 
 def __getattr__(name):

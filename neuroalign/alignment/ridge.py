@@ -126,6 +126,16 @@ class RidgePlan:
         parts = [self._whole, *(basis for basis, _, _ in self._inner)]
         return sum(b.basis.nbytes + b.rows.nbytes for b in parts)
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Penalties beyond which nothing changes: below the first no shrinking, above the second no prediction.
+
+        They shrink the weakest direction, or leave of the strongest, one percent.
+        """
+        if not len(self._whole.values):
+            return np.inf, 0.0
+        return 0.01 * float(self._whole.values[0]), 100 * float(self._whole.values[-1])
+
     def predict(self, Y, rows=None) -> tuple[np.ndarray, np.ndarray]:
         """Fit the targets and predict the test rows that the plan was made with.
 
@@ -242,7 +252,7 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
     if wide:
         design, shift, factor = _prepare(X, X_test, standardize, device, torch.float64)
         total, kernel = _shared_grams(design, n, dual, standardize)
-    options = dict(standardize=standardize, dual=dual, kernel=None if standardize else kernel)
+    options = {"standardize": standardize, "dual": dual, "kernel": None if standardize else kernel}
     index = torch.arange(n + n_test, device=device)
     inner = []
     for train, test in folds:

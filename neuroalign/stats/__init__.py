@@ -6,13 +6,14 @@ Nothing here ever fits a model.
 from neuroalign.stats.ceilings import ceiling_of, repeat_reliability, spearman_brown, split_half_reliability
 from neuroalign.stats.folds import Folds, make_folds
 from neuroalign.stats.permutations import block_permutations, row_permutations, shift_permutations
-from neuroalign.stats.pvalues import fdr, permutation_p
+from neuroalign.stats.pvalues import at_least, fdr, permutation_p
 from neuroalign.stats.random import child_rng, child_seed
 from neuroalign.stats.resamples import Resamples, load_resamples, make_resamples
 
 __all__ = [
     "Folds",
     "Resamples",
+    "at_least",
     "block_permutations",
     "ceiling_of",
     "child_rng",

@@ -4,7 +4,7 @@ import numpy as np
 
 from neuroalign.errors import check_option
 
-__all__ = ["fdr", "permutation_p"]
+__all__ = ["at_least", "fdr", "permutation_p"]
 
 
 def permutation_p(score, null, *, alternative: str = "greater") -> np.ndarray:
@@ -39,11 +39,14 @@ def permutation_p(score, null, *, alternative: str = "greater") -> np.ndarray:
     elif alternative == "two-sided":
         centre = np.nanmean(null, 0) if len(null) else np.zeros_like(score)
         score, null = np.abs(score - centre), np.abs(null - centre)
-    # Equal statistics count; a relative 1e-9 keeps rounding from deciding.
-    beyond = ~(null < score - 1e-9 * np.abs(score))
-    p = (1 + beyond.sum(0)) / (1 + len(null))
+    p = (1 + at_least(null, score).sum(0)) / (1 + len(null))
     unknown = np.isnan(score) | np.isnan(null).all(0)
     return np.where(unknown, np.nan, p)
+
+
+def at_least(null, score) -> np.ndarray:
+    """Whether null statistics reach a score: equal ones and NaN count; 1e-9 keeps rounding from deciding."""
+    return ~(null < score - 1e-9 * np.abs(score))
 
 
 def fdr(p, *, method: str = "bh", axis=None) -> np.ndarray:

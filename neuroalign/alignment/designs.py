@@ -1,0 +1,188 @@
+"""Regressors on the rows of the responses: matched features, convolved events, nuisance variables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+
+from neuroalign.data import align, as_spaces, sample_dim
+from neuroalign.errors import NotAligned, suggest
+
+__all__ = ["Design", "EventTiming", "make_designs", "make_nuisance", "match_rows", "sample_step"]
+
+
+@dataclass(frozen=True)
+class EventTiming:
+    """How events become samples: haemodynamic response, edge of the event, high-pass filter."""
+
+    hrf: str | None = None
+    at: str = "onset"
+    high_pass: float | None = None
+
+
+@dataclass(frozen=True)
+class Design:
+    """One feature space on the rows of the responses, beside the nuisance columns.
+
+    Attributes
+    ----------
+    values : array of shape (n_samples, n_features)
+    nuisance : array of shape (n_samples, n_nuisance)
+    events : DataArray (stimulus, feature), optional
+        The events that `values` were made from.
+    """
+
+    values: np.ndarray
+    nuisance: np.ndarray
+    events: xr.DataArray | None = None
+    responses: xr.DataArray | None = field(default=None, repr=False)
+    timing: EventTiming | None = None
+
+    @property
+    def joint(self):
+        """Nuisance and features side by side; the features alone, not copied, if there is no nuisance."""
+        if not self.nuisance.shape[1]:
+            return self.values
+        return np.concatenate([self.nuisance, np.asarray(self.values, dtype=np.float64)], 1)
+
+    def permuted(self, order: np.ndarray) -> "Design":
+        """Take the features in another order: the event series before convolution, or the rows."""
+        if self.events is None:
+            return Design(self.values[order], self.nuisance)
+        moved = self.events.copy(data=self.events.values[order])
+        return Design(convolve(moved, self.responses, self.timing), self.nuisance, moved, self.responses, self.timing)
+
+
+def match_rows(features, responses: xr.DataArray, timing: EventTiming, *, repeats: str, on_missing: str):
+    """Match feature spaces and responses by id, or by the clock, leaving events to `make_designs`.
+
+    Returns
+    -------
+    spaces : dict of DataArray
+    responses : DataArray
+    """
+    spaces = as_spaces(features)
+    if timing.hrf is None:
+        return align(spaces, responses, repeats=repeats, on_missing=on_missing)
+    if sample_dim(responses) != "time":
+        raise ValueError(f"hrf: got {timing.hrf!r} with responses on {sample_dim(responses)!r}; events are convolved "
+                         "onto responses on 'time' only. Leave hrf=None.")
+    on_clock = {name: space for name, space in spaces.items() if sample_dim(space) == "time"}
+    if on_clock:
+        align(on_clock, responses)
+    for name, space in spaces.items():
+        if name not in on_clock and "onset" not in space.coords:
+            raise NotAligned(f"features {name!r}: no coord 'onset' (seconds) on {sample_dim(space)!r}, so the events "
+                             "have no place in time. Use timed stimuli, or assign_coords(onset=('stimulus', ...)).")
+    return spaces, responses
+
+
+def make_designs(spaces: Mapping[str, xr.DataArray], responses: xr.DataArray, nuisance: np.ndarray,
+                 timing: EventTiming) -> dict:
+    """Return a function that makes the `Design` of each space: they are made one at a time."""
+    return {name: _design_maker(space, responses, nuisance, timing) for name, space in spaces.items()}
+
+
+def make_nuisance(nuisance, spaces, responses: xr.DataArray, timing: EventTiming) -> tuple[np.ndarray, list[str]]:
+    """Stack the nuisance columns.
+
+    Parameters
+    ----------
+    nuisance : None, name, DataArray, or list of them
+        A name is a coord of the responses on their sample dim, or of the features on theirs, or ``"word_rate"``:
+        one impulse an event, convolved as the features are. A DataArray stands on the sample dim of the
+        responses, or holds events with ``onset``.
+
+    Returns
+    -------
+    values : array of shape (n_samples, n_columns)
+    names : list of str
+        Name of each column.
+    """
+    items = [] if nuisance is None else [nuisance] if isinstance(nuisance, (str, xr.DataArray)) else list(nuisance)
+    columns, names = [], []
+    for item in items:
+        block, name = _nuisance_block(item, spaces, responses, timing)
+        block = np.asarray(block, dtype=np.float64).reshape(responses.sizes[sample_dim(responses)], -1)
+        if not np.isfinite(block).all():
+            raise ValueError(f"nuisance {name!r}: it holds NaN or infinite values. Fill or drop those samples.")
+        columns.append(block)
+        names += [name] if block.shape[1] == 1 else [f"{name}.{k}" for k in range(block.shape[1])]
+    n = responses.sizes[sample_dim(responses)]
+    return np.concatenate([np.zeros((n, 0)), *columns], 1), names
+
+
+def convolve(events: xr.DataArray, responses: xr.DataArray, timing: EventTiming) -> np.ndarray:
+    """Turn events into regressors at the samples of the responses, filtered as those were."""
+    from neuroalign.features.timing import events_to_samples
+
+    series = events_to_samples(events, responses["time"].values, hrf=timing.hrf, at=timing.at)
+    if "run" in responses.coords:
+        series = series.assign_coords(run=("time", responses["run"].values))
+    return filter_like(series, responses, timing).values
+
+
+def filter_like(series: xr.DataArray, responses: xr.DataArray, timing: EventTiming) -> xr.DataArray:
+    """High-pass a regressor with the filter that the responses went through."""
+    if not timing.high_pass:
+        return series
+    from neuroalign.recordings import clean
+
+    return clean(series, high_pass=timing.high_pass, detrend=False, standardize=True)
+
+
+def sample_step(responses: xr.DataArray) -> float:
+    """Return the seconds between samples (from ``attrs['sfreq']``, else from the clock)."""
+    if responses.attrs.get("sfreq"):
+        return 1 / float(responses.attrs["sfreq"])
+    if "time" in responses.coords and responses.sizes["time"] > 1:
+        return float(np.median(np.diff(responses["time"].values)))
+    raise ValueError("responses: neither attrs['sfreq'] nor a coord 'time' (seconds); the gap of folds needs one.")
+
+
+def _design_maker(space, responses, nuisance, timing):
+    if sample_dim(responses) == "time" and sample_dim(space) != "time":
+        events = space.transpose(sample_dim(space), "feature").sortby("onset")
+        return lambda: Design(convolve(events, responses, timing), nuisance, events, responses, timing)
+    return lambda: Design(space.transpose(sample_dim(space), "feature").data, nuisance)
+
+
+def _nuisance_block(item, spaces, responses, timing):
+    dim = sample_dim(responses)
+    if isinstance(item, xr.DataArray):
+        name = str(item.name or "nuisance")
+        own = sample_dim(item)
+        if own == dim and dim == "time":
+            if item.sizes["time"] != responses.sizes["time"]:
+                raise NotAligned(f"nuisance {name!r}: {item.sizes['time']} samples, the responses have "
+                                 f"{responses.sizes['time']}. Nothing is cut to fit.")
+            return item.transpose("time", ...).values, name
+        if dim == "time":
+            events = item if "feature" in item.dims else item.expand_dims("feature", -1)
+            if timing.hrf is None or "onset" not in item.coords:
+                raise NotAligned(f"nuisance {name!r}: it stands on {own!r}, the responses on 'time'. Give its events "
+                                 "a coord 'onset' and say hrf='glover'.")
+            return convolve(events.sortby("onset"), responses, timing), name
+        two = item if "feature" in item.dims else item.expand_dims("feature", -1)
+        return align({name: two}, responses)[0][name].transpose(dim, ...).values, name
+    if item in responses.coords and responses[item].dims == (dim,):
+        if dim != "time":
+            return responses[item].values, item
+        series = responses[item].drop_vars(item).expand_dims("feature", -1).astype(np.float64)
+        return filter_like(series, responses, timing).values, item
+    for space in spaces.values():
+        own = sample_dim(space)
+        if own == dim and item in space.coords and space[item].dims == (own,):
+            return space[item].values, item
+        if dim == "time" and own != "time" and timing.hrf is not None:
+            if item == "word_rate":
+                impulses = space.isel(feature=[0]).copy(data=np.ones((space.sizes[own], 1)))
+                return convolve(impulses.transpose(own, "feature").sortby("onset"), responses, timing), item
+            if item in space.coords and space[item].dims == (own,):
+                values = np.asarray(space[item].values, float)[:, None]
+                events = space.isel(feature=[0]).transpose(own, "feature").copy(data=values)
+                return convolve(events.sortby("onset"), responses, timing), item
+    known = sorted({c for a in (responses, *spaces.values()) for c in a.coords if a[c].dims == (sample_dim(a),)})
+    raise ValueError(f"nuisance: no coord {item!r} on the samples; found {', '.join(known)} "
+                     f"('word_rate' needs timed events and hrf).{suggest(item, [*known, 'word_rate'])}")

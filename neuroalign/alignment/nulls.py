@@ -1,0 +1,152 @@
+"""Cross-validated fits of one design, and nulls that refit everything, the penalty included."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neuroalign.alignment.designs import Design
+from neuroalign.alignment.ridge import RidgePlan, plan_ridge
+from neuroalign.alignment.scoring import moments, score_moments
+from neuroalign.linalg import free_memory
+from neuroalign.stats import Folds, at_least
+
+__all__ = ["Fit", "Fitter", "Tally", "null_by_features", "null_by_responses"]
+
+BUDGET = 2**29  # bytes of sums that a batch of permutations may hold
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A cross-validated fit.
+
+    Attributes
+    ----------
+    sums : array of shape (n_folds, 6, n_targets)
+        `moments` of each fold.
+    best_alpha : array of shape (n_folds, n_targets)
+    at_edge : array of bool, shape (2, n_targets)
+        Whether the smallest, the largest penalty was chosen in most folds, and going on would have made a difference.
+    solver : str
+    """
+
+    sums: np.ndarray
+    best_alpha: np.ndarray
+    at_edge: np.ndarray
+    solver: str
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """The nested folds and settings that all spaces and permutations share."""
+
+    outer: Folds
+    inner: Sequence
+    alphas: np.ndarray
+    device: torch.device
+
+    def plan(self, X, fold: int) -> RidgePlan:
+        """Decompose a design for one outer fold."""
+        train, test = np.flatnonzero(self.outer.train[fold]), np.flatnonzero(self.outer.test[fold])
+        return plan_ridge(X[train], X[test], alphas=self.alphas, inner_folds=self.inner[fold], device=self.device)
+
+    def fit(self, X, Y: np.ndarray, prediction: np.ndarray | None = None) -> Fit:
+        """Predict every fold of targets (n_samples, n_targets); `prediction`, if given, is filled with it."""
+        n_folds, n_targets = len(self.outer), Y.shape[1]
+        sums, best = np.empty((n_folds, 6, n_targets)), np.empty((n_folds, n_targets))
+        at_edge = np.zeros((2, n_targets))
+        smallest, largest = self.alphas.min(), self.alphas.max()
+        for fold, (train, test) in enumerate(self.outer):
+            plan = self.plan(X, fold)
+            predicted, best[fold] = plan.predict(Y, train)
+            predicted = _fill(predicted, Y, train)
+            sums[fold] = moments(Y[test], predicted)
+            low, high = plan.limits
+            at_edge[0] += (best[fold] == smallest) & (smallest > low)
+            at_edge[1] += (best[fold] == largest) & (largest < high)
+            if prediction is not None:
+                prediction[test] = predicted
+        return Fit(sums, best, at_edge > n_folds / 2, plan.solver)
+
+    def plans_fit_in_memory(self, X) -> bool:
+        """Whether the decompositions of all folds may be held at once (a quarter of the free memory)."""
+        n, p = X.shape
+        one = 4 * n * min(n, p) * (1 if self.inner[0] == "loo" else 1 + len(self.inner[0]))
+        return one * len(self.outer) < free_memory(self.device) / 4
+
+
+class Tally:
+    """Counts a null distribution as it comes, so that it need not be held.
+
+    Parameters
+    ----------
+    score : array of shape (n_metrics, n_targets)
+        The observed scores.
+    keep : int
+        Number of permutations to hold (0: none).
+    """
+
+    def __init__(self, score: np.ndarray, keep: int = 0):
+        self.score, self.count = score, 0
+        self.reached, self.total, self.squares = (np.zeros(score.shape) for _ in range(3))
+        self.kept = np.full((keep, *score.shape), np.nan, np.float32) if keep else None
+
+    def add(self, null: np.ndarray) -> None:
+        """Count the scores of one permutation."""
+        if self.kept is not None:
+            self.kept[self.count] = null
+        self.count += 1
+        self.reached += at_least(null, self.score)
+        self.total += null
+        self.squares += null**2
+
+    @property
+    def p(self) -> np.ndarray:
+        """p-values, (1 + b) / (1 + B)."""
+        return np.where(np.isnan(self.score), np.nan, (1 + self.reached) / (1 + self.count))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the null."""
+        return self.total / self.count
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Standard deviation of the null."""
+        spread = (self.squares - self.total**2 / self.count) / max(self.count - 1, 1)
+        return np.sqrt(np.maximum(spread, 0))
+
+
+def null_by_responses(fitter: Fitter, X, Y: np.ndarray, orders: np.ndarray, metrics, tally: Tally) -> None:
+    """Permute the rows of the responses; the decompositions of the design serve every permutation."""
+    n_folds, n_targets = len(fitter.outer), Y.shape[1]
+    held = fitter.plans_fit_in_memory(X)
+    plans = [fitter.plan(X, fold) for fold in range(n_folds)] if held else None
+    size = 1 if held else max(1, BUDGET // (n_folds * 6 * n_targets * 8))
+    for start in range(0, len(orders), size):
+        batch = orders[start:start + size]
+        sums = np.empty((len(batch), n_folds, 6, n_targets))
+        for fold, (train, test) in enumerate(fitter.outer):
+            plan = plans[fold] if held else fitter.plan(X, fold)
+            for k, order in enumerate(batch):
+                predicted = _fill(plan.predict(Y, order[train])[0], Y, order[train])
+                sums[k, fold] = moments(Y[order[test]], predicted)
+        for one in sums:
+            tally.add(np.stack([score_moments(metric, one) for metric in metrics]))
+
+
+def null_by_features(fitter: Fitter, design: Design, Y: np.ndarray, orders: np.ndarray, metrics,
+                     tally: Tally) -> None:
+    """Permute the rows, or the events, of the features; the nuisance columns stay where they are."""
+    for order in orders:
+        sums = fitter.fit(design.permuted(order).joint, Y).sums
+        tally.add(np.stack([score_moments(metric, sums) for metric in metrics]))
+
+
+def _fill(predicted, Y, train):
+    """Predict the training mean of a target that does not vary in the training rows of this fold."""
+    flat = np.isnan(predicted[0])
+    if flat.any():
+        predicted[:, flat] = Y[train][:, flat].mean(0)
+    return predicted

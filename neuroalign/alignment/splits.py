@@ -1,0 +1,171 @@
+"""Outer and inner folds of an encoding analysis, and the ways to permute it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from neuroalign.alignment.designs import sample_step
+from neuroalign.data import sample_dim
+from neuroalign.errors import check_option, list_ids, warn_user
+from neuroalign.stats import (
+    Folds,
+    block_permutations,
+    make_folds,
+    row_permutations,
+    shift_permutations,
+)
+
+__all__ = ["Layout", "make_layout", "make_permutations", "nested_folds"]
+
+HRF_SECONDS = 16.0  # most of a haemodynamic response has passed
+NEURAL_SECONDS = 1.0
+NULLS = ("auto", "shift", "block", "permute")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What folds and permutations must respect of the samples.
+
+    Attributes
+    ----------
+    time_series : bool
+    n_samples : int
+    gap : int
+        Samples purged on both sides of a test block.
+    gap_seconds : float or None
+    groups, runs : array of shape (n_samples,), or None
+    """
+
+    time_series: bool
+    n_samples: int
+    gap: int
+    gap_seconds: float | None
+    groups: np.ndarray | None
+    runs: np.ndarray | None
+
+
+def make_layout(responses: xr.DataArray, groups, gap: float | None, hrf: str | None) -> Layout:
+    """Read groups, runs and the purge gap off the responses (gap in seconds; see `encode`)."""
+    dim = sample_dim(responses)
+    groups = _find_groups(responses, groups)
+    runs = responses["run"].values if dim == "time" and "run" in responses.coords else None
+    if dim != "time":
+        if gap:
+            raise ValueError(f"gap: got {gap!r} s, but the samples are on {dim!r} and have no clock. Leave gap=None.")
+        return Layout(False, responses.sizes[dim], 0, None, groups, None)
+    if gap is None:
+        slow = hrf is not None or responses.attrs.get("kind") == "fmri"
+        gap = HRF_SECONDS if slow else NEURAL_SECONDS
+    if gap < 0:
+        raise ValueError(f"gap: got {gap!r}, expected seconds of at least 0.")
+    samples = int(np.ceil(round(gap / sample_step(responses), 6)))
+    return Layout(True, responses.sizes[dim], samples, float(gap), groups, runs)
+
+
+def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: int, random_state: int):
+    """Resolve the outer folds, and for each the inner folds over its training rows.
+
+    Returns
+    -------
+    outer : Folds
+    inner : list of Folds or "loo"
+    """
+    outer = make_folds(_auto(cv, layout), layout.n_samples, groups=layout.groups, runs=layout.runs, gap=layout.gap,
+                       n_splits=n_splits, random_state=random_state, time_series=layout.time_series)
+    if isinstance(inner_cv, str) and inner_cv == "loo":
+        return outer, ["loo"] * len(outer)
+    if isinstance(inner_cv, Folds) or (not isinstance(inner_cv, (str, int)) and not hasattr(inner_cv, "split")):
+        raise ValueError("inner_cv: each training set needs its own folds. Pass a name, a number of splits or a "
+                         "scikit-learn splitter, not a table.")
+    inner = []
+    for train, _ in outer:
+        groups = None if layout.groups is None else layout.groups[train]
+        runs = None if layout.runs is None else layout.runs[train]
+        splits = n_inner_splits
+        if groups is not None:
+            splits = max(2, min(splits, len(np.unique(groups))))
+        inner.append(make_folds(_auto(inner_cv, layout), len(train), groups=groups, runs=runs, positions=train,
+                                gap=layout.gap, n_splits=splits, random_state=random_state,
+                                time_series=layout.time_series))
+    return outer, inner
+
+
+def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shift: float, block: float | None,
+                      step: float | None, events, random_state: int) -> tuple[str, np.ndarray]:
+    """Make the index rows of the null.
+
+    Parameters
+    ----------
+    events : int or None
+        Number of events if it is the series of events that is permuted, else None.
+    block : float or None
+        Seconds of a block (by default ten times the gap, at least 50 samples; at most a tenth of the series).
+    step : float or None
+        Seconds of a sample.
+
+    Returns
+    -------
+    null : str
+        Its name, resolved.
+    orders : int32 array of shape (n_permutations, n_samples or n_events)
+    """
+    check_option("null", null, NULLS)
+    if null == "auto":
+        null = "shift" if layout.time_series else "block" if layout.groups is not None else "permute"
+    n = layout.n_samples if events is None else events
+    runs = layout.runs if events is None else None
+    seed = {"random_state": random_state}
+    if null == "shift":
+        if not layout.time_series:
+            raise ValueError("null='shift': the samples have no order in time. Use null='permute' or 'block'.")
+        orders = shift_permutations(n, n_permutations, min_shift=min_shift, runs=runs, **seed)
+    elif null == "permute":
+        if layout.time_series:
+            warn_user("null='permute' shuffles the samples of a time series: it destroys their autocorrelation, and "
+                      "p-values are too small. Use null='shift' or 'block'.", "shuffled-null", count=n)
+        orders = row_permutations(n, n_permutations, **seed)
+    elif layout.groups is not None and events is None:
+        orders = block_permutations(n, n_permutations, groups=layout.groups, **seed)
+    else:
+        size = _block_samples(layout, block, step, n)
+        orders = block_permutations(n, n_permutations, block=size, runs=runs, **seed)
+    if len(orders) < n_permutations:
+        warn_user(f"only {len(orders)} of {n_permutations} permutations exist ({null}); the smallest attainable p is "
+                  f"{1 / (1 + len(orders)):.3g}.", "few-permutations", count=len(orders))
+    return null, orders
+
+
+def _auto(cv, layout):
+    if not (isinstance(cv, str) and cv == "auto"):
+        return cv
+    if layout.groups is not None:
+        return "groups"
+    return "blocks" if layout.time_series else "kfold"
+
+
+def _find_groups(responses, groups):
+    dim = sample_dim(responses)
+    if groups is None:
+        # Presentations of one stimulus never straddle folds.
+        return responses["stimulus_id"].values if dim == "presentation" else None
+    if isinstance(groups, str):
+        if groups not in responses.coords or responses[groups].dims != (dim,):
+            have = [c for c in responses.coords if responses[c].dims == (dim,)]
+            raise ValueError(f"groups: no coord {groups!r} on {dim!r}; found {list_ids(have)}.")
+        return responses[groups].values
+    groups = np.asarray(groups)
+    if groups.shape != (responses.sizes[dim],):
+        raise ValueError(f"groups: got shape {groups.shape}, expected one label for each of the "
+                         f"{responses.sizes[dim]} samples.")
+    return groups
+
+
+def _block_samples(layout, block, step, n):
+    if block is not None:
+        if not layout.time_series or step is None:
+            raise ValueError("block: seconds are meant, but the samples have no clock. Pass groups instead.")
+        return max(1, round(block / step * n / layout.n_samples))
+    if not layout.time_series:
+        raise ValueError("null='block' needs groups (the label of each sample) where samples are not a time series.")
+    return max(1, min(max(50, 10 * layout.gap), n // 10))
