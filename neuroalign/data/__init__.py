@@ -48,6 +48,7 @@ _LAZY = {
     "is_available": "neuroalign.data.download",
     "list_manifests": "neuroalign.data.manifests",
     "load_manifest": "neuroalign.data.manifests",
+    "where_available": "neuroalign.data.download",
     "why_unavailable": "neuroalign.data.download",
 }
 __all__ += sorted(_LAZY)

@@ -13,7 +13,7 @@ from neuroalign.data.packages import find_file
 from neuroalign.data.stimuli import file_sha256
 from neuroalign.errors import NeuroalignError, StoreCorrupt, warn_user
 
-__all__ = ["fetch_file", "is_available", "locate_file", "why_unavailable"]
+__all__ = ["fetch_file", "is_available", "locate_file", "where_available", "why_unavailable"]
 
 TIMEOUT = (5, 30)  # seconds to connect, and between two packets
 
@@ -58,11 +58,32 @@ def locate_file(manifest, file) -> Path | None:
     Raises
     ------
     StoreCorrupt
-        The copy in the cache has another hash. (Another hash in a package or in the mirror is passed over.)
+        The copy in the cache has another hash. (In the mirror it is passed over with a warning, and so is a
+        package of another version.)
     """
     manifest = load_manifest(manifest)
-    entry = file if isinstance(file, FileEntry) else manifest.file(file)
-    return _in_package(entry) or _in_mirror(entry) or _in_cache(manifest, entry)
+    return _locate(manifest, file if isinstance(file, FileEntry) else manifest.file(file))[0]
+
+
+def where_available(name) -> str:
+    """Say in a few words where the files of a data set are, without touching the network.
+
+    Returns
+    -------
+    str
+        For example ``"package"``, ``"mirror"``, ``"cache (5), to download (1)"``, ``"pip install gensim==4.4.0"``.
+
+    Examples
+    --------
+    >>> where_available("photographs")        # needs scikit-image       # doctest: +SKIP
+    'package'
+    """
+    manifest = load_manifest(name)
+    counts: dict[str, int] = {}
+    for entry in manifest.files:
+        place = _place(manifest, entry)
+        counts[place] = counts.get(place, 0) + 1
+    return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{p} ({n})" for p, n in counts.items())
 
 
 def is_available(name) -> bool:
@@ -87,6 +108,23 @@ def why_unavailable(name) -> str:
     return ""
 
 
+def _locate(manifest: Manifest, entry: FileEntry) -> tuple[Path | None, str]:
+    """Return the path of a file and where it lies, or None."""
+    for place, path in (("package", lambda: _in_package(entry)), ("mirror", lambda: _in_mirror(entry)),
+                        ("cache", lambda: _in_cache(manifest, entry))):
+        if found := path():
+            return found, place
+    return None, ""
+
+
+def _place(manifest: Manifest, entry: FileEntry) -> str:
+    try:
+        found, place = _locate(manifest, entry)
+    except StoreCorrupt:
+        return "cache, damaged"
+    return place if found else "to download" if entry.url else f"pip install {entry.pip or entry.package}"
+
+
 def _in_package(entry: FileEntry) -> Path | None:
     if entry.package is None:
         return None
@@ -97,13 +135,17 @@ def _in_package(entry: FileEntry) -> Path | None:
 
 
 def _in_mirror(entry: FileEntry) -> Path | None:
-    """Find a file by its hash; a listed file that is absent or has another hash is passed over."""
+    """Find a file by its hash. A listed file with other contents is passed over, with a warning."""
     if entry.sha256 is None:
         return None
     for folder in _mirrors():
         for path in _mirror_index(str(folder)).get(entry.sha256, ()):
-            if path.is_file() and _hash(path) == entry.sha256:
+            if not path.is_file():
+                continue
+            if _hash(path) == entry.sha256:
                 return path
+            warn_user(f"mirror: {path} is listed with sha256 {entry.sha256} but has {_hash(path)}; not used.",
+                      "mirror-mismatch", [entry.name])
     return None
 
 

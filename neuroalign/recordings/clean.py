@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroalign.data.dims import sample_dim
-from neuroalign.errors import check_option, list_ids, warn_user
+from neuroalign.errors import list_ids, warn_user
 
 __all__ = ["clean", "group_mean"]
 
@@ -39,8 +39,9 @@ def clean(array: xr.DataArray, *, confounds=None, high_pass: float | None = None
     -------
     DataArray (time, ...)
         As float32. Columns that are constant or not finite in a run become NaN there, with a warning that names
-        them; the others are not touched by them. Coords of `time` named in ``attrs["regressors"]`` pass the same
-        filter and scaling (not the confounds), so that model and data keep the same frequencies.
+        them; the others are not touched by them. Coords stay as they are. ``attrs["high_pass"]`` and
+        ``attrs["low_pass"]`` keep the cut-offs (regressors should pass the same filter), ``attrs["cleaning"]`` all
+        steps as JSON.
 
     Notes
     -----
@@ -67,18 +68,19 @@ def clean(array: xr.DataArray, *, confounds=None, high_pass: float | None = None
     lost = np.zeros(data.shape[1], bool)
     design = _Confounds(confounds, moved, data.shape[1])
     for rows in _runs(array):
-        sos = _filter(array, rows, high_pass, low_pass)
+        coefficients = _filter(array, rows, high_pass, low_pass)
         for columns, own in design.groups(rows):
-            out[np.ix_(rows, columns)], bad = _clean_run(data[np.ix_(rows, columns)], own, detrend, sos, standardize)
+            out[np.ix_(rows, columns)], bad = _clean_run(data[np.ix_(rows, columns)], own, detrend,
+                                                              coefficients, standardize)
             lost[columns] |= bad
     if lost.any():
         ids = _column_names(moved)[lost]
         warn_user(f"clean: {int(lost.sum())} columns are constant or not finite in at least one run and become NaN "
                   f"there: {list_ids(ids)}.", "constant-signal", ids)
     result = moved.copy(data=out.reshape(moved.shape).astype(np.float32)).transpose(*array.dims)
-    result = result.assign_coords(_clean_regressors(array, high_pass, low_pass, standardize))
-    return result.assign_attrs(array.attrs, cleaning=json.dumps(steps), units="z" if standardize
-                               else array.attrs.get("units", "a.u."))
+    cuts = {k: float(v) for k, v in (("high_pass", high_pass), ("low_pass", low_pass)) if v is not None}
+    units = {"units": "z"} if standardize and "units" in array.attrs else {}
+    return result.assign_attrs(array.attrs, cleaning=json.dumps(steps), **cuts, **units)
 
 
 def group_mean(responses: xr.DataArray, over: str = "subject", by: str = "region") -> xr.DataArray:
@@ -168,7 +170,7 @@ class _Confounds:
             yield columns, None if table is None else table[rows]
 
 
-def _clean_run(data: np.ndarray, confounds, detrend: bool, sos, standardize: bool):
+def _clean_run(data: np.ndarray, confounds, detrend: bool, coefficients, standardize: bool):
     """Clean the columns of one run; return them and which of them are constant or not finite."""
     from scipy.signal import filtfilt
 
@@ -180,8 +182,8 @@ def _clean_run(data: np.ndarray, confounds, detrend: bool, sos, standardize: boo
     design = _design(len(data), confounds, detrend)
     if design is not None and good.size:
         good = good - design @ np.linalg.lstsq(design, good, rcond=None)[0]
-    if sos is not None and good.size:
-        good = filtfilt(*sos, good, axis=0)
+    if coefficients is not None and good.size:
+        good = filtfilt(*coefficients, good, axis=0)
     if good.size:
         flat = good.std(0) <= FLAT * data[:, ~bad].std(0)  # nothing but confounds, trend and slow drift
         good[:, flat] = np.nan
@@ -199,7 +201,7 @@ def _design(length: int, confounds, detrend: bool):
             raise ValueError(f"clean: confounds {list_ids(np.flatnonzero(~np.isfinite(confounds).all(0)))} are not "
                              "finite. Fill or drop them.")
         deviation = confounds.std(0)
-        parts.append(((confounds - confounds.mean(0)) / np.where(deviation > 0, deviation, 1)))
+        parts.append((confounds - confounds.mean(0)) / np.where(deviation > 0, deviation, 1))
     if detrend:
         parts += [np.ones((length, 1)), np.linspace(-1, 1, length)[:, None]]
     return np.concatenate(parts, axis=1) if parts else None
@@ -219,8 +221,9 @@ def _filter(array: xr.DataArray, rows: np.ndarray, high_pass, low_pass):
                          f"{nyquist:.4g} Hz (half of the sampling rate).")
     kind = "bandpass" if len(cuts) == 2 else "highpass" if low_pass is None else "lowpass"
     b, a = butter(ORDER, np.array(cuts) / nyquist if len(cuts) == 2 else cuts[0] / nyquist, kind)
-    if len(rows) <= 3 * max(len(a), len(b)):
-        raise ValueError(f"clean: a run has {len(rows)} samples, too few for this filter ({3 * max(len(a), len(b))}).")
+    padding = 3 * max(len(a), len(b))
+    if len(rows) <= padding:
+        raise ValueError(f"clean: a run has {len(rows)} samples, this filter needs more than {padding}.")
     return b, a
 
 
@@ -241,23 +244,13 @@ def _runs(array: xr.DataArray) -> list[np.ndarray]:
 
 
 def _check_clock(confounds: xr.DataArray, array: xr.DataArray) -> None:
-    check_option("clean: dims of the confounds", "confound" in confounds.dims and "time" in confounds.dims, [True])
+    if not {"time", "confound"} <= set(confounds.dims) <= {"time", "confound", "subject"}:
+        raise ValueError(f"clean: confounds have dims {confounds.dims}, expected (time, confound[, subject]).")
     if confounds.sizes["time"] != array.sizes["time"]:
         raise ValueError(f"clean: confounds have {confounds.sizes['time']} samples, the array {array.sizes['time']}.")
     if "time" in confounds.coords and "time" in array.coords and not np.allclose(
             confounds["time"].values, array["time"].values, atol=1e-6):
         raise ValueError("clean: confounds and array stand on different clocks (coord 'time').")
-
-
-def _clean_regressors(array: xr.DataArray, high_pass, low_pass, standardize: bool) -> dict:
-    names = [n for n in array.attrs.get("regressors", ()) if n in array.coords]
-    cleaned = {n: array[n].values.astype(np.float64).copy() for n in names}
-    for rows in _runs(array) if names else ():
-        sos = _filter(array, rows, high_pass, low_pass)
-        for name in names:
-            series, _ = _clean_run(cleaned[name][rows, None], None, False, sos, standardize)
-            cleaned[name][rows] = series[:, 0]
-    return {n: ("time", v) for n, v in cleaned.items()}
 
 
 def _column_names(moved: xr.DataArray) -> np.ndarray:

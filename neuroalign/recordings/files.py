@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from neuroalign.data.download import fetch_file
 from neuroalign.data.manifests import FileEntry, Manifest
 from neuroalign.errors import check_option, suggest
 

@@ -65,7 +65,7 @@ def load_responses(name, **options) -> xr.DataArray:
     -------
     DataArray (sample dim, neuroid[, time_bin])
         Left-out subjects and their reasons stand in ``attrs["dropped"]``; ``attrs["regressors"]`` names the coords
-        of `time` that are stimulus regressors (`clean` filters them like the responses).
+        of `time` that describe the stimulus (for ``encode(nuisance=...)``).
     """
     return _read("responses", name, options)
 
@@ -105,7 +105,7 @@ def load_electrodes(name, **options) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``neuroid_id``, ``subject``, ``label``, ``hemisphere``, ``x``, ``y``, ``z`` (MNI152, mm), ``kind``, ...
+        Columns ``neuroid_id``, ``subject``, ``label``, ``hemisphere``, ``x``, ``y``, ``z`` (MNI152, mm), ...
     """
     return _read("electrodes", name, options)
 

@@ -43,7 +43,7 @@ def read_textgrid(path, tier: str | None = None) -> pd.DataFrame:
     try:
         rows = [(float(i["xmin"]), float(i["xmax"]), i["text"]) for i in tiers[tier]]
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{path.name}: tier {tier!r} has an interval without xmin, xmax or text ({error}).") from None
+        raise ValueError(f"{path.name}: tier {tier!r} has an interval without xmin, xmax, text: {error}") from None
     return pd.DataFrame(rows, columns=["start", "end", "text"])
 
 
