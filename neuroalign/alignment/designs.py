@@ -114,10 +114,22 @@ def make_nuisance(nuisance, spaces, responses: xr.DataArray, timing: EventTiming
 
 
 def convolve(events: xr.DataArray, responses: xr.DataArray, timing: EventTiming) -> np.ndarray:
-    """Turn events into regressors at the samples of the responses, filtered as those were."""
+    """Turn events into regressors at the samples of the responses, filtered as those were.
+
+    Where both have a coord ``run``, each run is convolved by itself, on its own clock.
+    """
     from neuroalign.features.timing import events_to_samples
 
-    series = events_to_samples(events, responses["time"].values, hrf=timing.hrf, at=timing.at)
+    times = responses["time"].values
+    if "run" not in responses.coords or "run" not in events.coords:
+        series = events_to_samples(events, times, hrf=timing.hrf, at=timing.at)
+    else:
+        runs, dim = responses["run"].values, sample_dim(events)
+        parts = []
+        for run in dict.fromkeys(runs.tolist()):
+            own = events.isel({dim: np.flatnonzero(events["run"].values == run)})
+            parts.append(events_to_samples(own, times[runs == run], hrf=timing.hrf, at=timing.at))
+        series = xr.concat(parts, "time", coords="minimal", compat="override")
     if "run" in responses.coords:
         series = series.assign_coords(run=("time", responses["run"].values))
     return filter_like(series, responses, timing).values
@@ -149,6 +161,8 @@ def _design_maker(space, responses, nuisance, timing):
 
 
 def _nuisance_block(item, spaces, responses, timing):
+    from neuroalign.features.confounds import word_rate
+
     dim = sample_dim(responses)
     if isinstance(item, xr.DataArray):
         name = str(item.name or "nuisance")
@@ -177,8 +191,7 @@ def _nuisance_block(item, spaces, responses, timing):
             return space[item].values, item
         if dim == "time" and own != "time" and timing.hrf is not None:
             if item == "word_rate":
-                impulses = space.isel(feature=[0]).copy(data=np.ones((space.sizes[own], 1)))
-                return convolve(impulses.transpose(own, "feature").sortby("onset"), responses, timing), item
+                return convolve(word_rate(space).sortby("onset"), responses, timing), item
             if item in space.coords and space[item].dims == (own,):
                 values = np.asarray(space[item].values, float)[:, None]
                 events = space.isel(feature=[0]).transpose(own, "feature").copy(data=values)

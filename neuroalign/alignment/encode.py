@@ -7,10 +7,11 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.alignment.designs import EventTiming, make_designs, make_nuisance, match_rows, sample_step
+from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fitter, Tally, null_by_features, null_by_responses
 from neuroalign.alignment.reliability import find_reliability
 from neuroalign.alignment.ridge import ALPHAS
-from neuroalign.alignment.scoring import ENCODING_METRICS, fold_scores, score_moments
+from neuroalign.alignment.scoring import fold_scores, score_moments
 from neuroalign.alignment.splits import make_layout, make_permutations, nested_folds
 from neuroalign.data import sample_dim, scores, validate_responses
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
@@ -103,11 +104,9 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     >>> y = make_responses(x @ rng.standard_normal((4, 2)) + noise, ids, ["v1", "v2"])
     >>> found = encode(make_features(x, ids, model="toy"), y)
     >>> found.score.sel(metric="r.pooled").values.round(1).tolist()
-    [[0.8, 0.8]]
+    [[0.8, 0.9]]
     """
-    metrics = [metric] if isinstance(metric, str) else list(metric)
-    for name in metrics:
-        check_option("metric", name, ENCODING_METRICS)
+    metrics = [m.name for m in resolve_metrics(metric, ("encoding",))]
     for name in keep:
         check_option("keep", name, KEEP)
     alphas = np.asarray(ALPHAS if alphas is None else alphas, float)

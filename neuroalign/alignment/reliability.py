@@ -63,7 +63,7 @@ def _given(responses, ceiling):
     if isinstance(ceiling, xr.DataArray):
         aggregation = check_option("ceiling.attrs['aggregation']", ceiling.attrs.get("aggregation", "pooled"),
                                    ("pooled", "foldmean"))
-        source = str(ceiling.attrs.get("source", "given"))
+        source = str(ceiling.attrs.get("method", "given"))
         if "neuroid_id" in ceiling.coords and "neuroid_id" in responses.coords:
             ceiling = ceiling.set_index(neuroid="neuroid_id").reindex(neuroid=responses["neuroid_id"].values)
         ceiling = ceiling.transpose(*[d for d in ("neuroid", "time_bin") if d in ceiling.dims]).values
