@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-import torch
 
 from neuroalign.data import MODALITIES, StimulusSet
 from neuroalign.errors import check_option, list_ids, suggest
@@ -98,9 +97,9 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
     stored: list[Stored] = []
     for name in models:
         model = _load(name, device, dtype, random_state, zoo)
-        jobs = plan_jobs(model, stimuli, store=store, layers=layers, streams=streams, pooling=pooling, outputs=outputs,
-                         taps=taps, batch_size=batch_size, storage_dtype=storage_dtype, random_state=random_state,
-                         context=context, on_error=on_error)
+        jobs = plan_jobs(model, stimuli, store=store, layers=layers, streams=streams, pooling=pooling,
+                         outputs=outputs, taps=taps, batch_size=batch_size, storage_dtype=storage_dtype,
+                         random_state=random_state, context=context, on_error=on_error)
         for job in jobs:
             fill(job, storage_dtype=storage_dtype, progress=progress, only=shard)
             stored += _stored(job)
@@ -115,7 +114,7 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
     """Return what has to be computed for one model, having checked all that can be checked before a forward."""
     found = _choose_layers(model, layers, taps) if "hidden" in outputs else []
     wanted = None if streams is None else [streams] if isinstance(streams, str) else list(dict.fromkeys(streams))
-    if wanted is None and "parent" in stimuli.table.columns and "text" in model.adapter.modalities:
+    if wanted is None and "parent" in stimuli.table.columns and hasattr(model.processors.get("text"), "tokenize"):
         wanted = ["word"]
     by_word = [s for s in outputs if s != "hidden"]
     plain = _plain_spaces(model, found, wanted, pooling)
@@ -139,7 +138,7 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
     return jobs
 
 
-def _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype, on_error, batch_size, shard) -> None:
+def _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype, on_error, batch_size, shard):
     if not isinstance(stimuli, StimulusSet):
         raise TypeError(f"stimuli: got {type(stimuli).__name__}, expected a StimulusSet. Make one with "
                         "StimulusSet.from_texts, from_folder or from_table, or na.load_stimuli(name).")
@@ -242,19 +241,20 @@ def _check_stimuli(model, stimuli, spaces, all_layers, skip):
         towers &= set().union(*runs.values())
     lacking = [i for i, t in runs.items() if not towers <= t]
     if lacking and not skip:
-        raise BadStimuli(f"lacks a modality that the layers of {', '.join(sorted(towers))} of model {model.id!r} need.",
-                         lacking, "Name the layers of one tower in layers=, or select the stimuli that have both.")
+        needed = ", ".join(sorted(towers))
+        raise BadStimuli(f"lacks a modality that the layers of {needed} of model {model.id!r} need.", lacking,
+                         "Name the layers of one tower in layers=, or select the stimuli that have both.")
     bad.update(lacking)
     return [s for s in spaces if s.source.tower in towers], rows, frozenset(bad)
 
 
 def _check_words(model, spaces, outputs, pooling) -> None:
-    if "text" not in model.processors or not hasattr(model.adapter, "tokenize"):
-        raise ValueError(f"streams: model {model.id!r} reads no text ({', '.join(model.adapter.modalities)}), "
-                         "so it has no 'word' stream.")
+    if not hasattr(model.processors.get("text"), "tokenize"):
+        raise ValueError(f"streams: model {model.id!r} has no tokenizer (it reads "
+                         f"{' and '.join(model.adapter.modalities)}), so it has no 'word' stream.")
     if outputs and not is_causal(model):
-        raise ValueError(f"outputs: model {model.id!r} ({model.adapter.family}) does not predict the next word, so it "
-                         f"has no {' or '.join(outputs)}. Use a causal language model.")
+        raise ValueError(f"outputs: model {model.id!r} ({model.adapter.family}) does not predict the next word, so "
+                         f"it has no {' or '.join(outputs)}. Use a causal language model.")
     if any(s.source for s in spaces):
         check_option("pooling (of the tokens of a word)", pooling, WORD_POOLINGS)
 

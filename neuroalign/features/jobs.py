@@ -62,6 +62,7 @@ class Job:
     skip: bool = False
     unit = "stimuli"
     skipped: set = field(default_factory=set)
+    not_finite: set = field(default_factory=set)
 
     def shards(self) -> list[tuple[int, int]]:
         """Return the row ranges that are finished together."""
@@ -177,6 +178,7 @@ def fill(job: Job, *, storage_dtype: str = "float32", progress: bool = True,
 def _fill_shard(job: Job, shard: tuple[int, int], names: Sequence[str], storage_dtype: str, bar) -> None:
     start, stop = shard
     job.skipped.clear()
+    job.not_finite.clear()
     spaces = {s.name: s for s in job.spaces}
     windows: dict[str, np.memmap] = {}
     written = np.zeros(stop - start, bool)
@@ -190,6 +192,7 @@ def _fill_shard(job: Job, shard: tuple[int, int], names: Sequence[str], storage_
                 windows[name] = job.entry.window(name, start, stop)
             _check_values(job, name, array, windows[name], rows)
             windows[name][rows - start] = array
+            job.not_finite.update(rows[~np.isfinite(array).all(axis=1)].tolist())
         written[rows - start] = True
         bar.update(len(rows))
     if not windows:
@@ -198,7 +201,8 @@ def _fill_shard(job: Job, shard: tuple[int, int], names: Sequence[str], storage_
     for window in windows.values():
         window[~written] = np.nan
         window.flush()
-    job.entry.finish(start, stop, names, skipped=sorted(job.skipped), device=str(job.model.device))
+    job.entry.finish(start, stop, names, skipped=sorted(job.skipped), device=str(job.model.device),
+                     not_finite=[job.stimuli.ids[i] for i in sorted(job.not_finite)])
 
 
 def _check_values(job, name, array, window, rows) -> None:
@@ -219,8 +223,8 @@ def _check_values(job, name, array, window, rows) -> None:
 
 def _missing(entry: Entry, names: Sequence[str], start: int, stop: int) -> list[str]:
     ledger = entry.ledger()
-    inside = {n: [(max(a, start) - start, min(b, stop) - start) for a, b in ledger.get(n, {}) if a < stop and b > start]
-              for n in names}
+    inside = {n: [(max(a, start) - start, min(b, stop) - start) for a, b in ledger.get(n, {})
+                  if a < stop and b > start] for n in names}
     return [n for n in names if covered(inside[n], stop - start) < 1]
 
 
@@ -240,7 +244,9 @@ def _repair(entry: Entry, names: Sequence[str]) -> None:
 
 def _report(job: Job) -> None:
     """Warn of rows that were skipped, now or in an earlier run, and of rows that are not finite."""
-    skipped = sorted({i for shard in job.entry.shards() for i in shard.get("skipped", ())})
-    if skipped:
-        warn_user(f"model {job.model.id!r}: {len(skipped)} stimuli were skipped and have NaN rows: "
-                  f"{list_ids(skipped)}.", "stimuli-skipped", skipped)
+    shards = job.entry.shards()
+    for key, what in (("skipped", "were skipped and have NaN rows"), ("not_finite", "have values that are not finite")):
+        ids = list(dict.fromkeys(i for shard in shards for i in shard.get(key, ())))
+        if ids:
+            warn_user(f"model {job.model.id!r}: {len(ids)} {job.unit} {what}: {list_ids(ids)}.",
+                      f"{job.unit}-{key.replace('_', '-')}", ids)

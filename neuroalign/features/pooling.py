@@ -69,8 +69,8 @@ def _flatten(tokens, mask):
     counts = mask.sum(1)
     if (counts != counts[0]).any():
         raise ValueError(
-            f"pooling='flatten': the stimuli have {counts.min()} to {counts.max()} tokens, so their rows would differ "
-            "in width. Use 'mean', 'max' or 'last'."
+            f"pooling='flatten': the stimuli have {counts.min()} to {counts.max()} tokens, so their rows would "
+            "differ in width. Use 'mean', 'max' or 'last'."
         )
     return tokens[mask].reshape(len(tokens), -1)
 

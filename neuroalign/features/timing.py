@@ -91,8 +91,8 @@ def _event_times(features, dim, at, boxcar) -> tuple[np.ndarray, np.ndarray]:
     lacking = [c for c in needed if c not in features.coords]
     if lacking:
         why = "events have no place in time" if "onset" in lacking else f"at={at!r}, boxcar={boxcar} need it"
-        raise ValueError(f"features {features.name!r}: no coord {lacking[0]!r} (seconds) on {dim!r}: {why}. Use timed "
-                         f"stimuli, or features.assign_coords({lacking[0]}=({dim!r}, seconds)).")
+        raise ValueError(f"features {features.name!r}: no coord {lacking[0]!r} (seconds) on {dim!r}: {why}. Use "
+                         f"timed stimuli, or features.assign_coords({lacking[0]}=({dim!r}, seconds)).")
     found = {c: np.asarray(features[c].values, dtype=float) for c in needed}
     for coord, values in found.items():
         unknown = ~np.isfinite(values)
@@ -117,15 +117,16 @@ def _check_inside(features, dim, start, times) -> None:
             raise ValueError(
                 f"features {features.name!r}: {int(outside.sum())} of {len(start)} events are {words} (samples from "
                 f"{times[0]:g} to {times[-1]:g} s, events from {start.min():g} to {start.max():g} s): "
-                f"{list_ids(_ids(features, dim)[outside])}. Check that both are in seconds on one clock, or drop them."
+                f"{list_ids(_ids(features, dim)[outside])}. Check that both are in seconds on one clock, or drop "
+                "them."
             )
 
 
 def _check_finite(block, features, dim) -> None:
     bad = ~np.isfinite(block).all(axis=1)
     if bad.any():
-        raise ValueError(f"features {features.name!r}: not finite at {list_ids(_ids(features, dim)[bad])}; one NaN would "
-                         "spread over half a minute. Drop or fill these events.")
+        raise ValueError(f"features {features.name!r}: not finite at {list_ids(_ids(features, dim)[bad])}; one NaN "
+                         "would spread over half a minute. Drop or fill these events.")
 
 
 def _ids(features, dim) -> np.ndarray:

@@ -10,13 +10,12 @@ import pandas as pd
 import torch
 
 from neuroalign.data import StimulusSet
-from neuroalign.errors import list_ids, warn_user
 from neuroalign.features.batching import Item, run_batches
 from neuroalign.features.hooks import Capture
 from neuroalign.features.jobs import SHARD_ROWS, Job
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 
-__all__ = ["OUTPUTS", "WORD_POOLINGS", "WordJob", "Window", "plan_windows", "word_table"]
+__all__ = ["OUTPUTS", "WORD_POOLINGS", "Window", "WordJob", "plan_windows", "word_table"]
 
 OUTPUTS = ("hidden", "surprisal", "entropy")
 WORD_POOLINGS = ("mean", "max", "last")
@@ -70,14 +69,14 @@ class Window:
 
 @dataclass
 class WindowInputs(Inputs):
-    """A batch of windows: where each word's tokens are. All but `rows` and `inverse_size` have an entry a token.
+    """A batch of windows, and where the tokens of its words are.
 
     Attributes
     ----------
-    rows : array
-        Rows of the words of the batch.
-    batch, position, word, last : tensor
-        Window, position in the window, word (an index into `rows`), and whether it is the last token of its word.
+    rows : array of shape (n_words,)
+        Rows of the words in the table.
+    batch, position, word, token : tensor of int, shape (n_tokens,)
+        Of each token of these words: its window, its position there, its word (an index into `rows`), its id.
     """
 
     rows: np.ndarray | None = None
@@ -255,21 +254,16 @@ def _passages(model: LoadedModel, words: StimulusSet) -> Iterator[Passage]:
     names = parents[edges[:-1]]
     apart = pd.Index(names)[pd.Index(names).duplicated()].unique()
     if len(apart):
-        raise BadStimuli("its words do not stand together in the table.", apart, "Sort the table by parent, position.")
+        raise BadStimuli("its words do not stand together in the table.", apart,
+                         "Sort the table by parent, position.")
     if "position" in table.columns:
         position = pd.to_numeric(table["position"], errors="coerce").to_numpy(dtype=float)
         back = np.flatnonzero((np.diff(position) <= 0) & (parents[1:] == parents[:-1])) + 1
         if len(back):
             raise BadStimuli("stands before the words that 'position' puts ahead of it.",
                              [words.ids[i] for i in back], "Sort the table by parent, position.")
-    lost = []
     for parent, a, b in zip(names, edges[:-1], edges[1:]):
-        passage = _tokenize(model, parent, a, texts[a:b], causal)
-        lost += [words.ids[a + k] for k in np.flatnonzero(np.diff(passage.bounds) == 0)]
-        yield passage
-    if lost:
-        warn_user(f"model {model.id!r}: {len(lost)} words have no token of their own and get NaN rows: "
-                  f"{list_ids(lost)}.", "word-without-tokens", lost)
+        yield _tokenize(model, parent, a, texts[a:b], causal)
 
 
 def _tokenize(model, parent, first_row, texts, causal) -> Passage:
@@ -277,7 +271,7 @@ def _tokenize(model, parent, first_row, texts, causal) -> Passage:
     starts = np.r_[0, np.cumsum(lengths + 1)[:-1]]
     spans = np.c_[starts, starts + lengths]
     text = " ".join(texts)
-    ids, offsets = model.adapter.tokenize(model, text)
+    ids, offsets = model.processors["text"].tokenize(text)
     # A token belongs to the word where it begins; a token of white space alone to the word that follows.
     begins = np.array([start for start, _ in offsets], dtype=np.int64)
     owner = np.minimum(np.searchsorted(spans[:, 1], begins, side="right"), len(texts) - 1)
@@ -297,8 +291,8 @@ def _cut(passage: Passage, room: int, left: int, right: int, ids: Sequence[str])
         following = int(np.searchsorted(bounds, limit, side="right")) - 1
         if following <= word:
             count = int(bounds[word + 1] - bounds[word])
-            raise BadStimuli(f"the word has {count} tokens, which do not fit a window of {room} with what goes before.",
-                             [ids[passage.first_row + word]], "Use a larger context=.")
+            raise BadStimuli(f"the word has {count} tokens, which do not fit a window of {room} with what goes "
+                             "before.", [ids[passage.first_row + word]], "Use a larger context=.")
         windows.append(Window(passage, start, stop, word, following))
         word = following
     return windows
