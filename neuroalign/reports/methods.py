@@ -1,0 +1,225 @@
+"""The words of a report that are written from the attrs of Scores: methods, warnings, references, provenance."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neuroalign.alignment.metrics import METRICS
+from neuroalign.data.scores import attrs_of
+from neuroalign.plots.select import metric_label, spaces_table
+
+__all__ = ["glance", "methods", "provenance_rows", "references", "versions", "warning_rows"]
+
+GENERAL = ("Benjamini & Hochberg 1995, J R Stat Soc B 57:289", "Nili et al. 2014, PLoS Comput Biol 10:e1003553",
+           "Phipson & Smyth 2010, Stat Appl Genet Mol Biol 9:39")
+CORRECTIONS = {"bh": "the Benjamini-Hochberg procedure", "by": "the Benjamini-Yekutieli procedure"}
+NULLS = {
+    "shift": "circular shifts", "block": "permutations of contiguous blocks",
+    "blocks": "permutations of contiguous blocks",
+    "permute": "permutations", "permutation": "permutations", "groups": "permutations of whole groups",
+    "labels": "permutations of the stimulus labels", "stimulus-labels": "permutations of the stimulus labels",
+}
+
+
+def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
+    """Return one row a metric: tests, weak (p) and strict (q) counts, effect sizes."""
+    rows = []
+    for metric in map(str, scores["metric"].values):
+        part = scores.sel(metric=metric)
+        score = part["score"].values
+        row = {"part": name, "metric": metric_label(metric), "scores": int(np.isfinite(score).sum()),
+               "median": float(np.nanmedian(score)) if np.isfinite(score).any() else np.nan,
+               "highest": float(np.nanmax(score)) if np.isfinite(score).any() else np.nan}
+        for which, column in (("p", f"p < {alpha:g} (weak)"), ("q", f"q < {alpha:g} (strict)")):
+            tested = which in part and np.isfinite(part[which].values).any()
+            row[column] = f"{int((part[which].values < alpha).sum()):,}" if tested else "not tested"
+        rows.append(row)
+    return rows
+
+
+def methods(scores: xr.Dataset) -> str:
+    """Write the methods paragraph of Scores from their attrs; what an attr does not say is not said."""
+    attrs = attrs_of(scores)
+    table = spaces_table(scores)
+    models = list(dict.fromkeys(table.loc[~table["twin"], "base"]))
+    said = [f"Feature spaces: {len(table):,}, of {_and(models) or 'random networks alone'}."]
+    if table["twin"].any():
+        seeds = table.loc[table["twin"]].groupby("base")["seed"].nunique()
+        said.append("Untrained twins (same architecture, random weights): "
+                    + _and(f"{name} ({n} seed{'s' if n > 1 else ''})" for name, n in seeds.items()) + ".")
+    kind = attrs.get("analysis") or ("encode" if "neuroid" in scores.dims else "compare")
+    said += _encoding(attrs) if kind == "encode" else _comparison(attrs)
+    for metric in map(str, scores["metric"].values):
+        if metric in METRICS:
+            said.append(f"{metric_label(metric)} (`{metric}`): {METRICS[metric].aggregation}.")
+    said += _ceiling(attrs, scores) + _inference(attrs, scores)
+    if attrs.get("random_state") is not None:
+        said.append(f"Random state {attrs['random_state']}.")
+    return " ".join(said)
+
+
+def _encoding(attrs: dict) -> list[str]:
+    said = ["Responses were predicted by ridge regression with a penalty for each target"]
+    alphas = attrs.get("alphas")
+    if alphas:
+        said[0] += f", chosen from {len(alphas)} values between {min(alphas):.3g} and {max(alphas):.3g}"
+    inner = attrs.get("inner_folds")
+    said[0] += f" by inner cross-validation ({inner})." if inner else "."
+    folds = attrs.get("folds") or {}
+    if folds:
+        purged = max(folds.get("n_purged", [0]), default=0)
+        said.append(f"Outer folds: {folds['name']}, {folds['n_folds']} in all, with {_span(folds.get('n_train'))} "
+                    f"training and {_span(folds.get('n_test'))} test samples"
+                    + (f"; up to {purged} samples near each test block were purged." if purged else "."))
+    if attrs.get("gap"):
+        said.append(f"Gap between training and test samples: {attrs['gap']:g} s.")
+    if attrs.get("hrf"):
+        said.append(f"Events were convolved with the {attrs['hrf']} haemodynamic response, at their "
+                    f"{attrs.get('at') or 'onset'}.")
+    if attrs.get("high_pass"):
+        said.append(f"Regressors passed the same high-pass filter as the responses ({attrs['high_pass']:g} Hz).")
+    if attrs.get("nuisance"):
+        said.append(f"Nuisance variables in every model, and alone as the baseline: {_and(attrs['nuisance'])}.")
+    if attrs.get("repeats") == "average":
+        said.append("Repeated presentations were averaged after the ceiling was computed.")
+    return said
+
+
+def _comparison(attrs: dict) -> list[str]:
+    said = []
+    if attrs.get("rdm"):
+        said.append(f"Model dissimilarities: {attrs['rdm']} distance between the features of stimuli.")
+    if attrs.get("n_stimuli"):
+        said.append(f"{attrs['n_stimuli']:,} stimuli." if isinstance(attrs["n_stimuli"], int) else "")
+    return [s for s in said if s]
+
+
+def _ceiling(attrs: dict, scores: xr.Dataset) -> list[str]:
+    known = "ceiling" in scores and bool(np.isfinite(scores["ceiling"]).any())
+    source = attrs.get("ceiling")
+    if not known:
+        return ["No noise ceiling is available" + (f" ({source})." if isinstance(source, str) and source else ".")]
+    return [f"Noise ceiling, of the same aggregation as the score: {source}." if isinstance(source, str) else
+            "Noise ceilings have the same aggregation as the scores beside them."]
+
+
+def _inference(attrs: dict, scores: xr.Dataset) -> list[str]:
+    said = []
+    null = attrs.get("nulls") or attrs.get("null")
+    if isinstance(null, dict) and null.get("n"):
+        what = NULLS.get(null.get("name"), null.get("name", "permutations"))
+        moved = f" of the {null['permuted']}" if null.get("permuted") and " of " not in what else ""
+        said.append(f"p-values: (1 + b) / (1 + B) with B = {null['n']:,} {what}{moved}, the analysis "
+                    f"repeated for each; the smallest possible p is {1 / (1 + null['n']):.2g}.")
+        if null.get("min_shift"):
+            said.append(f"Shortest shift: {null['min_shift']:g}.")
+    elif attrs.get("n_permutations"):
+        said.append(f"p-values: (1 + b) / (1 + B) with B = {attrs['n_permutations']:,} permutations.")
+    elif "p" not in scores:
+        said.append("Nothing was tested for significance.")
+    if "q" in scores:
+        how = CORRECTIONS.get(str(attrs.get("fdr", "")), attrs.get("fdr"))
+        said.append("q-values control the false discovery rate" + (f" by {how}" if how else "")
+                    + ", over the targets of each metric and space." * (attrs.get("analysis") == "encode")
+                    + "." * (attrs.get("analysis") != "encode"))
+    boots = attrs.get("bootstrap") or attrs.get("n_bootstraps")
+    if isinstance(boots, dict):
+        words = ", ".join(f"{k} {v}" for k, v in boots.items() if isinstance(v, (str, int, float)))
+        said.append(f"Intervals: bootstrap ({words}).")
+    elif boots:
+        said.append(f"Intervals: bootstrap with {boots:,} resamples.")
+    if isinstance(attrs.get("interval"), str):
+        said.append(f"Interval: {attrs['interval']}.")
+    return said
+
+
+def warning_rows(named: Iterable[tuple[str, xr.Dataset]]) -> list[dict]:
+    """Return one row a distinct warning: code, how often, how many ids, message, where."""
+    rows = {}
+    for name, scores in named:
+        for warning in attrs_of(scores).get("warnings") or []:
+            key = (warning.get("code", ""), warning.get("message", ""))
+            row = rows.setdefault(key, {"code": key[0], "said": 0, "concerns": 0, "message": key[1], "in": []})
+            row["said"] += 1
+            row["concerns"] = max(row["concerns"], int(warning.get("count") or 0))
+            if name not in row["in"]:
+                row["in"].append(name)
+    return [row | {"in": "; ".join(row["in"])} for row in rows.values()]
+
+
+def references(all_scores: Iterable[xr.Dataset]) -> list[str]:
+    """Return the sources of the metrics and procedures used, sorted."""
+    found = set()
+    for scores in all_scores:
+        attrs = attrs_of(scores)
+        for metric in map(str, scores["metric"].values):
+            if metric in METRICS:
+                found |= {part.strip() for part in METRICS[metric].reference.split(";")}
+        if attrs.get("fdr") == "bh" or ("q" in scores and "fdr" not in attrs):
+            found.add(GENERAL[0])
+        if "ceiling_lower" in scores:
+            found.add(GENERAL[1])
+        if "p" in scores:
+            found.add(GENERAL[2])
+        found |= {str(r) for r in attrs.get("references") or []}
+    return sorted(found)
+
+
+def versions(all_scores: Iterable[xr.Dataset]) -> pd.DataFrame:
+    """Return the versions that the Scores were made with; where they differ, all of them."""
+    found: dict[str, list] = {}
+    for scores in all_scores:
+        attrs = attrs_of(scores)
+        said = {"python": attrs.get("python"), "platform": attrs.get("platform"), **(attrs.get("versions") or {})}
+        for name, version in said.items():
+            if version and version not in found.setdefault(name, []):
+                found[name].append(version)
+    return pd.DataFrame([(k, ", ".join(map(str, v))) for k, v in found.items() if v], columns=["what", "version"])
+
+
+def provenance_rows(named: Iterable[tuple[str, xr.Dataset]]) -> pd.DataFrame:
+    """Return when, how and from what each of the Scores was made."""
+    rows = []
+    for name, scores in named:
+        attrs = attrs_of(scores)
+        prints = attrs.get("fingerprints") or {}
+        for what, key in (("created", "created"), ("command", "command"), ("random state", "random_state"),
+                          ("commit", "commit"), ("device", "device")):
+            if attrs.get(key) not in (None, ""):
+                rows.append((name, what, str(attrs[key])))
+        if isinstance(prints, dict):
+            rows += [(name, f"fingerprint, {key}", str(value)) for key, value in prints.items()]
+    return pd.DataFrame(rows, columns=["part", "what", "value"])
+
+
+def commit_of(folder: Path) -> str | None:
+    """Return the commit of the git checkout that `folder` lies in, read from its files; None without one."""
+    for parent in (folder, *folder.parents):
+        git = parent / ".git"
+        if not (git / "HEAD").is_file():
+            continue
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = git / head[5:]
+        if ref.is_file():
+            return ref.read_text().strip()
+        packed = git / "packed-refs"
+        lines = packed.read_text().splitlines() if packed.is_file() else []
+        return next((line.split()[0] for line in lines if line.endswith(" " + head[5:])), None)
+    return None
+
+
+def _span(counts) -> str:
+    if not counts:
+        return "an unknown number of"
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _and(words) -> str:
+    words = [str(w) for w in words]
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else ""
