@@ -1,17 +1,142 @@
-"""The blocks of a module: where they are, the layers they give, and one shape for what they return."""
+"""Where the blocks of an architecture are, the layers they give, and one shape for what they return."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from neuroalign.models.adapter import Layer
+from neuroalign.errors import check_option
+from neuroalign.models.adapter import TAPS, Layer
 
-__all__ = ["block_layers", "find_blocks", "has_module", "to_tokens"]
+__all__ = ["LAYOUTS", "Layout", "find_blocks", "has_module", "to_tokens", "tower_layers"]
 
 
-def find_blocks(module: nn.Module, candidates: Sequence[str]) -> tuple[str, int]:
-    """Return the first of the candidate paths that is a list of blocks, and how many blocks it has.
+@dataclass(frozen=True)
+class Layout:
+    """Module paths of an architecture.
+
+    Attributes
+    ----------
+    blocks : tuple of str
+        Candidate paths of the list of blocks (they moved between versions of transformers).
+    attention, mlp : str
+        Inside a block: what these add to the residual stream, before it is added. "" if there is no such part.
+    norm : str
+        The final normalisation, "" if there is none.
+    inner : str
+        Inside a stage: its list of blocks, for architectures in stages.
+    """
+
+    blocks: tuple[str, ...]
+    attention: str = ""
+    mlp: str = ""
+    norm: str = ""
+    inner: str = ""
+
+
+BERT = Layout(("encoder.layer",), "attention.output.dense", "output.dense")
+LLAMA = Layout(("model.layers",), "self_attn", "mlp", "model.norm")
+VIT = Layout(("layers", "encoder.layer"), "attention", "mlp", "layernorm")
+CLIP_TEXT = Layout(("encoder.layers", "text_model.encoder.layers"), "self_attn", "mlp", "final_layer_norm")
+CLIP_VISION = Layout(("encoder.layers", "vision_model.encoder.layers"), "self_attn", "mlp", "post_layernorm")
+STAGES = Layout(("encoder.stages",), inner="layers")
+
+LAYOUTS = {
+    "bert": BERT,
+    "roberta": BERT,
+    "xlm-roberta": BERT,
+    "align_text_model": BERT,
+    "deberta-v2": BERT,
+    "distilbert": Layout(("transformer.layer",), "attention", "ffn"),
+    "mpnet": Layout(("encoder.layer",), "attention.attn", "output.dense"),
+    "modernbert": Layout(("layers",), "attn", "mlp", "final_norm"),
+    "t5": Layout(("encoder.block",), "layer.0.SelfAttention", "layer.1.DenseReluDense", "encoder.final_layer_norm"),
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "gemma": LLAMA,
+    "olmo": LLAMA,
+    "phi3": LLAMA,
+    "gpt2": Layout(("transformer.h",), "attn", "mlp", "transformer.ln_f"),
+    "opt": Layout(("model.decoder.layers",), "self_attn", "fc2", "model.decoder.final_layer_norm"),
+    "gpt_neox": Layout(("gpt_neox.layers",), "attention", "mlp", "gpt_neox.final_layer_norm"),
+    "mamba": Layout(("backbone.layers",), norm="backbone.norm_f"),
+    "vit": VIT,
+    "deit": VIT,
+    "beit": VIT,
+    "vit_mae": VIT,
+    "dinov2": VIT,
+    "dinov2_with_registers": VIT,
+    "dinov3_vit": Layout(("model.layer", "layer"), "attention", "mlp", "norm"),
+    "clip_vision_model": CLIP_VISION,
+    "siglip_vision_model": CLIP_VISION,
+    "clip_text_model": CLIP_TEXT,
+    "siglip_text_model": CLIP_TEXT,
+    "swin": Layout(("encoder.layers",), "attention", "mlp", "layernorm", "blocks"),
+    "resnet": STAGES,
+    "regnet": STAGES,
+    "convnext": STAGES,
+    "convnextv2": STAGES,
+    "efficientnet": Layout(("encoder.blocks",)),
+    "align_vision_model": Layout(("encoder.blocks",)),
+}
+
+
+def tower_layers(
+    module: nn.Module,
+    model_type: str,
+    tower: str,
+    streams: Sequence[str],
+    *,
+    taps: Sequence[str] = ("block",),
+    prefix: str = "",
+    masked: bool = True,
+) -> list[Layer]:
+    """Return the layers of a tower, in order of computation, with depths 0 to 1.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The whole module.
+    model_type : str
+        Key of `LAYOUTS`.
+    tower, streams, masked
+        See `Layer`.
+    taps : sequence of {"block", "attention", "mlp", "norm"}
+        ``block``: the embedding (input of block 0) and the residual stream after each block; ``attention`` and
+        ``mlp``: what these parts of a block add to it; ``norm``: the output of the final normalisation.
+    prefix : str
+        Path of the tower within the module, with its dot.
+
+    Raises
+    ------
+    ValueError
+        An unknown tap, or one that the architecture lacks.
+    """
+    layout = LAYOUTS[model_type]
+    for tap in taps:
+        check_option("taps", tap, TAPS)
+        if tap != "block" and not getattr(layout, tap):
+            raise ValueError(f"taps: {model_type!r} has no {tap!r}, its layers are its blocks.")
+    blocks = _block_paths(module, layout, prefix)
+    streams = tuple(streams)
+    layers = [Layer(blocks[0], 0.0, tower, streams, "input", masked)] if "block" in taps else []
+    for i, block in enumerate(blocks):
+        for third, part in enumerate(("attention", "mlp"), start=1):
+            if part in taps:
+                path, depth = f"{block}.{getattr(layout, part)}", (i + third / 3) / len(blocks)
+                layers.append(Layer(path, depth, tower, streams, masked=masked))
+        if "block" in taps:
+            layers.append(Layer(block, (i + 1) / len(blocks), tower, streams, masked=masked))
+    if "norm" in taps:
+        layers.append(Layer(prefix + layout.norm, 1.0, tower, streams, masked=masked))
+    return layers
+
+
+def find_blocks(module: nn.Module, candidates: Sequence[str]) -> str:
+    """Return the first of the candidate paths that is a list of blocks.
 
     Raises
     ------
@@ -19,10 +144,8 @@ def find_blocks(module: nn.Module, candidates: Sequence[str]) -> tuple[str, int]
         None is there: the module is of another layout than its family.
     """
     for path in candidates:
-        if has_module(module, path):
-            blocks = module.get_submodule(path)
-            if isinstance(blocks, nn.ModuleList | nn.Sequential) and len(blocks):
-                return path, len(blocks)
+        if has_module(module, path) and len(list(module.get_submodule(path).children())):
+            return path
     raise ValueError(
         f"{type(module).__name__} has no blocks at {' or '.join(map(repr, candidates))}. "
         "Use neuroalign.models.wrap(module, preprocess, layers) and name its layers."
@@ -32,25 +155,9 @@ def find_blocks(module: nn.Module, candidates: Sequence[str]) -> tuple[str, int]
 def has_module(module: nn.Module, path: str) -> bool:
     """Return whether a path leads to a submodule."""
     try:
-        module.get_submodule(path)
+        return isinstance(module.get_submodule(path), nn.Module)
     except AttributeError:
         return False
-    return True
-
-
-def block_layers(path: str, count: int, tower: str, streams: Iterable[str], *, masked: bool = True,
-                 embedding: bool = True, inner: Sequence[str] = ()) -> list[Layer]:
-    """Return the embedding (input of block 0) and the output of each block, with depths 0 to 1.
-
-    `inner` are paths inside a block whose outputs are taken too, just before the block's own.
-    """
-    streams = tuple(streams)
-    layers = [Layer(f"{path}.0", 0.0, tower, streams, "input", masked)] if embedding else []
-    for i in range(count):
-        depth = (i + 1) / count
-        layers += [Layer(f"{path}.{i}.{part}", depth, tower, streams, masked=masked) for part in inner]
-        layers.append(Layer(f"{path}.{i}", depth, tower, streams, masked=masked))
-    return layers
 
 
 def to_tokens(raw) -> torch.Tensor:
@@ -75,3 +182,12 @@ def to_tokens(raw) -> torch.Tensor:
     if raw.ndim != 3:
         raise ValueError(f"layer: activations of shape {tuple(raw.shape)}, expected 2, 3 or 4 dimensions.")
     return raw
+
+
+def _block_paths(module: nn.Module, layout: Layout, prefix: str) -> list[str]:
+    path = find_blocks(module, [prefix + c for c in layout.blocks])
+    paths = [f"{path}.{i}" for i in range(len(list(module.get_submodule(path).children())))]
+    if not layout.inner:
+        return paths
+    stages = [f"{p}.{layout.inner}" for p in paths]
+    return [f"{s}.{i}" for s in stages for i in range(len(list(module.get_submodule(s).children())))]

@@ -1,33 +1,29 @@
 """Causal language models: GPT-2, Llama and their kin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from neuroalign.models.adapter import Layer, LoadedModel
-from neuroalign.models.blocks import block_layers, find_blocks
-from neuroalign.models.text import TEXT_STREAMS, load_text_input
+from neuroalign.models.adapter import Inputs, Layer, LoadedModel
+from neuroalign.models.blocks import tower_layers
+from neuroalign.models.text import load_text_input
 from neuroalign.models.text_encoder import TextAdapter
 
 __all__ = ["CausalLM"]
-
-LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi", "phi3", "olmo", "olmo2", "smollm3")
-
 
 class CausalLM(TextAdapter):
     """Causal language models; every text begins with the model's begin-of-text token (stream ``special``)."""
 
     family = "causal_lm"
     version = 1
-    auto = "AutoModelForCausalLM"
-    blocks: Mapping[str, tuple[str, ...]] = {
-        **dict.fromkeys(LLAMA_LIKE, ("model.layers",)),
-        "gpt2": ("transformer.h",),
-        "opt": ("model.decoder.layers",),
-        "gpt_neox": ("gpt_neox.layers",),
-        "mamba": ("backbone.layers",),
-    }
+    model_types = (
+        "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "phi3", "opt", "gpt_neox", "mamba",
+    )  # fmt: skip
+
+    def auto_class(self, config) -> str:
+        """Return the class of transformers that loads a configuration."""
+        return "AutoModelForCausalLM"
 
     def load_processors(self, source, config) -> dict:
         """Return the text side, with the begin-of-text token in front even where the tokenizer adds none."""
@@ -40,11 +36,15 @@ class CausalLM(TextAdapter):
         prefix = model.processors["text"].prefix
         return prefix[-1] if prefix else None
 
+    def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
+        """Run the model; nothing is cached for generation."""
+        return model.module(**inputs.tensors, use_cache=False)
+
     def logits(self, raw: Any) -> torch.Tensor:
         """Return (batch, token, vocabulary) from what `forward` returned: row t predicts token t + 1."""
         return raw.logits
 
     def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:
         """Return the embedding and the blocks."""
-        path, count = find_blocks(model.module, self.blocks[model.module.config.model_type])
-        return block_layers(path, count, "text", TEXT_STREAMS)
+        streams = model.processors["text"].streams
+        return tower_layers(model.module, model.module.config.model_type, "text", streams, taps=taps)

@@ -1,20 +1,19 @@
-"""Dual encoders: an image tower and a text tower that meet in one space (CLIP, SigLIP)."""
+"""Dual encoders: an image tower and a text tower that meet in one space (CLIP, SigLIP, ALIGN)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
-from neuroalign.models.blocks import block_layers, find_blocks, has_module, to_tokens
+from neuroalign.models.base import Family
+from neuroalign.models.blocks import has_module, tower_layers
 from neuroalign.models.images import has_image, load_image_input
-from neuroalign.models.text import TEXT_STREAMS, has_text, load_text_input
-from neuroalign.models.vision_transformer import image_streams, patch_masks
+from neuroalign.models.text import has_text, load_text_input
+from neuroalign.models.vision_transformer import count_special, image_streams, patch_masks
 
 __all__ = ["DualEncoder"]
 
 
-class DualEncoder:
+class DualEncoder(Family):
     """Towers ``image`` and ``text``; a stimulus that lacks one modality runs through the other tower alone.
 
     The pooled and projected vectors of both towers are layers too (``visual_projection``, ``text_projection``).
@@ -23,18 +22,11 @@ class DualEncoder:
     family = "dual_encoder"
     version = 1
     modalities = ("image", "text")
-    blocks: Mapping[str, tuple[str, ...]] = {
-        "clip": ("vision_model.encoder.layers", "text_model.encoder.layers"),
-        "siglip": ("vision_model.encoder.layers", "text_model.encoder.layers"),
-    }
+    model_types = ("clip", "siglip", "align", "vision-text-dual-encoder")
     pooled: Mapping[str, tuple[str, ...]] = {
-        "image": ("visual_projection", "vision_model.head"),
+        "image": ("visual_projection", "vision_model.head", "vision_model.pooler"),
         "text": ("text_projection", "text_model.head"),
     }
-
-    def auto_class(self, config) -> str:
-        """Return the class of transformers that loads a configuration."""
-        return "AutoModel"
 
     def load_processors(self, source, config) -> dict:
         """Return the text and the image side."""
@@ -92,19 +84,18 @@ class DualEncoder:
             outputs["text"] = model.module.get_text_features(**tensors)
         return outputs
 
-    def tokens(self, model: LoadedModel, layer: Layer, raw: Any) -> torch.Tensor:
-        """Return (batch, token, feature)."""
-        return to_tokens(raw)
-
     def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:
         """Return the embedding, blocks and projection of the image tower, then of the text tower."""
-        config = model.module.config
-        streams = {"image": image_streams(config.vision_config), "text": TEXT_STREAMS}
+        module, vision, text = model.module, model.module.config.vision_config, model.module.config.text_config
+        towers = {
+            "image": (vision, image_streams(vision), count_special(vision) is not None, "vision_model."),
+            "text": (text, model.processors["text"].streams, True, "text_model."),
+        }
         layers = []
-        for tower, candidate in zip(self.modalities, self.blocks[config.model_type]):
-            path, count = find_blocks(model.module, (candidate,))
-            layers += block_layers(path, count, tower, streams[tower])
-            pooled = next((p for p in self.pooled[tower] if has_module(model.module, p)), None)
-            if pooled is not None:
+        for tower, (config, streams, masked, prefix) in towers.items():
+            options = {"taps": taps, "prefix": prefix, "masked": masked}
+            layers += tower_layers(module, config.model_type, tower, streams, **options)
+            pooled = next((p for p in self.pooled[tower] if has_module(module, p)), None)
+            if pooled is not None and "block" in taps:
                 layers.append(Layer(pooled, 1.0, tower, (tower, "all"), masked=False))
         return layers

@@ -20,7 +20,7 @@ def find_adapter(config, entry=None):
     ValueError
         No adapter reads this model type; names those that are read, and `neuroalign.models.wrap`.
     """
-    families = {name: family for name, family in FAMILIES.items() if config.model_type in family.blocks}
+    families = {name: family for name, family in FAMILIES.items() if config.model_type in family.model_types}
     if entry is not None and entry.family in families:
         return families[entry.family]()
     if entry is not None and families:
@@ -29,7 +29,7 @@ def find_adapter(config, entry=None):
             f"expected {' or '.join(map(repr, families))}."
         )
     if not families:
-        known = sorted({name for family in FAMILIES.values() for name in family.blocks})
+        known = sorted({name for family in FAMILIES.values() for name in family.model_types})
         raise ValueError(
             f"model type {config.model_type!r}: no adapter reads it.{suggest(config.model_type, known)} Known: "
             f"{', '.join(known)}. For any other module use neuroalign.models.wrap(module, preprocess, layers)."

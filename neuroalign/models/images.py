@@ -11,9 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from neuroalign.models.adapter import BadStimuli
 
-__all__ = ["IMAGE_STREAMS", "ImageInput", "has_image", "load_image_input", "open_image"]
-
-IMAGE_STREAMS = ("image", "special", "all")
+__all__ = ["ImageInput", "has_image", "load_image_input", "open_image"]
 
 
 @dataclass(frozen=True)

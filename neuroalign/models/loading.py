@@ -158,6 +158,7 @@ def _load_transformers(source: Source, entry: ZooEntry | None, seed: int | None)
 
         config = AutoConfig.from_pretrained(source.folder, **source.options)
         adapter = find_adapter(config, entry)
+        adapter.configure(config)
         make = _model_class(adapter, config, entry)
         if seed is not None:
             module = _seeded(lambda: _from_config(make, config), seed)

@@ -10,9 +10,8 @@ import torch
 
 from neuroalign.models.adapter import BadStimuli
 
-__all__ = ["TEXT_STREAMS", "TextInput", "has_text", "load_text_input"]
+__all__ = ["TextInput", "has_text", "load_text_input"]
 
-TEXT_STREAMS = ("text", "special", "all")
 UNLIMITED = 10**6  # tokenizers without a limit state 1e30
 
 
@@ -51,6 +50,11 @@ class TextInput:
         """Return token ids without special tokens, and their character spans without leading white space."""
         coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return list(coded["input_ids"]), [_trim(text, *span) for span in coded["offset_mapping"]]
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams there are, the default one first: without ``special`` where nothing is put around a text."""
+        return ("text", "special", "all") if self.prefix or self.suffix else ("text", "all")
 
     def length(self, stimulus: Mapping) -> int:
         """Return a cheap estimate of the number of tokens."""

@@ -1,27 +1,19 @@
 """Text encoders: BERT and its kin, sentence encoders."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import torch
 
 from neuroalign.models.adapter import Inputs, Layer, LoadedModel
-from neuroalign.models.blocks import block_layers, find_blocks, to_tokens
-from neuroalign.models.text import TEXT_STREAMS, load_text_input
+from neuroalign.models.base import Family
+from neuroalign.models.blocks import tower_layers
+from neuroalign.models.text import load_text_input
 
 __all__ = ["TextAdapter", "TextEncoder"]
 
 
-class TextAdapter:
+class TextAdapter(Family):
     """What text encoders and causal language models share."""
 
     modalities = ("text",)
-    auto = "AutoModel"
-    classes: Mapping[str, str] = {}  # model type -> class, where the automatic one would load another
-
-    def auto_class(self, config) -> str:
-        """Return the class of transformers that loads a configuration."""
-        return self.classes.get(config.model_type, self.auto)
 
     def towers(self, model: LoadedModel, stimulus: Mapping) -> tuple[str, ...]:
         """Return the one tower."""
@@ -48,26 +40,19 @@ class TextAdapter:
         """Tokenise, add special tokens, pad on the right."""
         return self.batch(model, model.processors["text"].encode(stimuli))
 
-    def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
-        """Run the model."""
-        return model.module(**inputs.tensors)
-
-    def tokens(self, model: LoadedModel, layer: Layer, raw: Any) -> torch.Tensor:
-        """Return (batch, token, feature)."""
-        return to_tokens(raw)
-
 
 class TextEncoder(TextAdapter):
     """Bidirectional encoders; streams ``text`` (real tokens), ``special`` ([CLS], [SEP]), ``all``."""
 
     family = "text_encoder"
     version = 1
-    blocks: Mapping[str, tuple[str, ...]] = {
-        "bert": ("encoder.layer",),
-        "roberta": ("encoder.layer",),
-        "xlm-roberta": ("encoder.layer",),
-        "distilbert": ("transformer.layer",),
-    }
+    model_types = (
+        "bert", "roberta", "xlm-roberta", "distilbert", "mpnet", "deberta-v2", "modernbert", "t5",
+    )  # fmt: skip
+
+    def auto_class(self, config) -> str:
+        """Return the class of transformers that loads a configuration: of T5, its encoder."""
+        return "T5EncoderModel" if config.model_type == "t5" else "AutoModel"
 
     def load_processors(self, source, config) -> dict:
         """Return the text side."""
@@ -75,8 +60,8 @@ class TextEncoder(TextAdapter):
 
     def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:
         """Return the embedding, the blocks, and the pooled vector where it was trained."""
-        path, count = find_blocks(model.module, self.blocks[model.module.config.model_type])
-        layers = block_layers(path, count, "text", TEXT_STREAMS)
-        if getattr(model.module, "pooler", None) is not None and "pooler" not in model.untrained:
+        module, streams = model.module, model.processors["text"].streams
+        layers = tower_layers(module, module.config.model_type, "text", streams, taps=taps)
+        if "block" in taps and getattr(module, "pooler", None) is not None and "pooler" not in model.untrained:
             layers.append(Layer("pooler", 1.0, "text", ("text", "all"), masked=False))
         return layers
