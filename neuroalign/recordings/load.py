@@ -13,6 +13,7 @@ from neuroalign.errors import check_option, suggest
 from neuroalign.recordings.rdms import RDMS
 from neuroalign.recordings.responses import CONFOUNDS, ELECTRODES, RESPONSES
 from neuroalign.recordings.stimuli import STIMULI
+from neuroalign.recordings.tables import is_table, read_rdms, read_responses
 
 __all__ = ["load_confounds", "load_electrodes", "load_rdms", "load_responses", "load_stimuli"]
 
@@ -52,12 +53,13 @@ def load_stimuli(name, **options) -> StimulusSet:
 
 
 def load_responses(name, **options) -> xr.DataArray:
-    """Load the responses of a data set.
+    """Load the responses of a data set, or of a table.
 
     Parameters
     ----------
     name : str or Path
-        Name or manifest of a data set.
+        Name or manifest of a data set; or a ``.csv``, ``.tsv`` (columns ``stimulus_id`` or ``time``, every other
+        one a neuroid) or ``.nc``.
     **options
         What the data set lets choose, for example ``radius="6mm"`` of ``alice_fmri``.
 
@@ -67,16 +69,17 @@ def load_responses(name, **options) -> xr.DataArray:
         Left-out subjects and their reasons stand in ``attrs["dropped"]``; ``attrs["regressors"]`` names the coords
         of `time` that describe the stimulus (for ``encode(nuisance=...)``).
     """
-    return _read("responses", name, options)
+    return read_responses(name) if is_table(name) else _read("responses", name, options)
 
 
 def load_rdms(name, part: str | None = None) -> xr.DataArray:
-    """Load the dissimilarities of a data set.
+    """Load the dissimilarities of a data set, or of a table.
 
     Parameters
     ----------
     name : str or Path
-        Name or manifest of a data set.
+        Name or manifest of a data set; or a ``.csv``, ``.tsv`` or ``.nc`` (columns ``stimulus_a``, ``stimulus_b`` and
+        one a target, or ``dissimilarity`` with ``region`` and ``subject``; or a square matrix with ids).
     part : str, optional
         Which part, where there are several: ``"brain"`` (the default) or ``"models"`` of ``objects92``.
 
@@ -86,6 +89,8 @@ def load_rdms(name, part: str | None = None) -> xr.DataArray:
         With coords ``subject`` (empty for a group or a pooled measurement) and ``region`` on `target`. Ratings
         come as dissimilarities, the formula in ``attrs["dissimilarity"]``; pairs that nobody judged are not there.
     """
+    if is_table(name):
+        return read_rdms(name)
     return _read("rdms", name, {} if part is None else {"part": part})
 
 

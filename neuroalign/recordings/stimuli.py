@@ -98,7 +98,7 @@ def _write_images_once(folder: Path, ids, arrays) -> list[str]:
         scratch = Path(tempfile.mkdtemp(prefix=".images-", dir=folder.parent))
         try:
             for name, array in zip(ids, arrays, strict=True):
-                Image.fromarray(np.asarray(array, np.uint8)).save(scratch / f"{name}.png")
+                Image.fromarray(np.asarray(array, np.uint8)).save(scratch / f"{name}.png", compress_level=1)
             scratch.chmod(0o755)
             try:
                 os.rename(scratch, folder)
