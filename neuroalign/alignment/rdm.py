@@ -157,6 +157,18 @@ def square(condensed) -> np.ndarray:
     return out
 
 
+def positions(first, second, n: int) -> np.ndarray:
+    """Return where pairs of rows stand in the condensed upper triangle of n rows, in either order of the two.
+
+    Examples
+    --------
+    >>> positions([0, 2], [2, 1], 3).tolist()
+    [1, 2]
+    """
+    low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second).astype(np.int64)
+    return low * n - low * (low + 1) // 2 + high - low - 1
+
+
 def stimulus_ids(name: str, space: xr.DataArray) -> np.ndarray:
     """Return the ids of a space's rows, or say why it cannot be compared pair by pair."""
     if sample_dim(space) == "time":
@@ -206,7 +218,7 @@ class _PreparedRows:
         """Overwrite squared distances of some pairs by direct differences, summed in float64."""
         if not len(first):
             return
-        where = _positions(first, second, self.n) if where is None else where
+        where = positions(first, second, self.n) if where is None else where
         for start in range(0, len(first), step := rows_per_chunk(16 * min(self.step, self.n_features), self.device)):
             part = slice(start, start + step)
             a, b = (torch.as_tensor(np.asarray(i[part]), device=self.device) for i in (first, second))
@@ -308,18 +320,13 @@ def _close_pairs(squared: np.ndarray, rows: _PreparedRows) -> tuple[np.ndarray, 
     return np.concatenate(first), np.concatenate(second)
 
 
-def _positions(first, second, n: int) -> np.ndarray:
-    first, second = np.asarray(first), np.asarray(second)
-    return first * n - first * (first + 1) // 2 + second - first - 1
-
-
 def _pairs_of(bad: np.ndarray, n: int) -> np.ndarray:
     """Condensed positions of all pairs of the marked rows."""
     found = []
     others = np.arange(n)
     for i in np.flatnonzero(bad):
         j = others[others != i]
-        found.append(_positions(np.minimum(i, j), np.maximum(i, j), n))
+        found.append(positions(np.full(n - 1, i), j, n))
     return np.concatenate(found) if found else np.empty(0, int)
 
 
