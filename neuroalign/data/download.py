@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -171,8 +170,7 @@ def _download(manifest: Manifest, entry: FileEntry) -> Path:
 
     pooch.get_logger().setLevel("WARNING")
     target = _cache_path(manifest, entry)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # pooch writes to a temporary file and moves it here only if the hash is right
+    # pooch makes the folder, writes to a temporary file and moves it here only if the hash is right
     known = f"sha256:{entry.sha256}" if entry.sha256 else None
     try:
         pooch.retrieve(entry.url, known_hash=known, fname=target.name, path=target.parent,
@@ -237,9 +235,11 @@ def _hash_once(path: str, size: int, modified: int) -> str:
 def _short(error: BaseException) -> str:
     """Name the cause at the bottom of a chain of network errors, without its nested representations."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    return f"HTTP {status}" if status else type(error).__name__
+    return f"HTTP {status}" if status else getattr(error, "strerror", None) or type(error).__name__
 
 
 def _remove_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        shutil.rmtree(folder)
+    """Remove the folders that a failed download made, up to the home folder."""
+    while folder.is_dir() and folder.is_relative_to(home()) and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

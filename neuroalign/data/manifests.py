@@ -186,9 +186,10 @@ def list_manifests() -> tuple[str, ...]:
 
 
 def _folders() -> list[Path]:
-    """The working folder's manifests, then those in the wheel, then (in a checkout) those beside the package."""
+    """The working folder's manifests, then those in the wheel or, in a checkout, those beside the package."""
     package = Path(str(files("neuroalign")))
-    found = [Path.cwd() / FOLDER, package / "_manifests", package.parent / FOLDER]
+    packed = package / "_manifests"
+    found = [Path.cwd() / FOLDER, packed if packed.is_dir() else package.parent / FOLDER]
     return [f for f in found if f.is_dir()]
 
 

@@ -1,8 +1,6 @@
 """Readers of stimuli: one function a kind of source, ``(manifest, **options) -> StimulusSet``."""
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +26,7 @@ def mat_images(manifest: Manifest, *, file: str, variable: str, image: str, pref
         raise ValueError(f"{manifest.name}: {len(names)} names for {len(structs)} images of {file!r}.")
     ids = numbered_ids(prefix, len(structs))
     folder = home() / "images" / f"{manifest.name}-{(entry.sha256 or 'unverified')[:12]}"
-    paths = _write_images_once(folder, ids, [s[image] for s in structs])
+    paths = _write_missing_images(folder, ids, [s[image] for s in structs])
     table = pd.DataFrame({"image": paths}, index=ids)
     if names:
         table["text"], table["name"] = list(names), list(names)
@@ -89,22 +87,15 @@ def _word_set(manifest: Manifest, words, onset, end, parent: str, more: dict | N
     return StimulusSet(table, manifest.name, provenance(manifest))
 
 
-def _write_images_once(folder: Path, ids, arrays) -> list[str]:
-    """Write PNG files into a folder that appears complete or not at all; two processes do no harm."""
+def _write_missing_images(folder: Path, ids, arrays) -> list[str]:
+    """Write the PNG files that are not there yet, each complete or not at all; two processes do no harm."""
     from PIL import Image
 
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".images-", dir=folder.parent))
-        try:
-            for name, array in zip(ids, arrays, strict=True):
-                Image.fromarray(np.asarray(array, np.uint8)).save(scratch / f"{name}.png", compress_level=1)
-            scratch.chmod(0o755)
-            try:
-                os.rename(scratch, folder)
-            except OSError:
-                if not folder.is_dir():  # otherwise another process was quicker, with the same contents
-                    raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return [str(folder / f"{name}.png") for name in ids]
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png" for name in ids]
+    for path, array in zip(paths, arrays, strict=True):
+        if not path.is_file():
+            scratch = folder / f".{path.stem}-{os.getpid()}.png"
+            Image.fromarray(np.asarray(array, np.uint8)).save(scratch, compress_level=1)
+            os.replace(scratch, path)
+    return [str(p) for p in paths]
