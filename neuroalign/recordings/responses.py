@@ -43,6 +43,22 @@ def text_timecourses(manifest: Manifest, *, files: str, regions, tr: float, firs
                                        dropped=[f"{s}: {reason}" for s, reason in drop.items()]))
 
 
+def word_measures(manifest: Manifest, *, file: str, prefix: str, number: str, position: str, measures: dict,
+                  measure: str, coords: dict | None = None) -> xr.DataArray:
+    """Measures of words in sentences, one CSV row a word; ids ``prefix_NUMBER#POSITION`` as `StimulusSet.words`.
+
+    `measures` names the kind, units and columns of what can be chosen; `coords` the columns that become coords.
+    """
+    raw = pd.read_csv(fetch_file(manifest, file)).sort_values([number, position])
+    what = measures[measure]
+    parents = [f"{prefix}_{n}" for n in raw[number]]
+    ids = [f"{parent}#{k}" for parent, k in zip(parents, raw[position])]
+    more = {new: raw[old].to_numpy() for new, old in (coords or {}).items()}
+    out = make_responses(raw[what["columns"]].to_numpy(), ids, what["columns"], kind=what["kind"],
+                         units=what["units"], sample_coords={"parent": parents, "position": raw[position], **more})
+    return out.assign_attrs(provenance(manifest, measure=measure, regressors=list(more)))
+
+
 def text_confounds(manifest: Manifest, *, files: str, names, tr: float, first: float, skip: int = 0,
                    drop: dict | None = None) -> xr.DataArray:
     """Confounds of several subjects, a text table each: ``(time, confound, subject)``.
@@ -76,7 +92,7 @@ def electrode_tables(manifest: Manifest, *, files: str, columns: dict, subject: 
     return joined
 
 
-RESPONSES = {text_timecourses.__name__: text_timecourses}
+RESPONSES = {f.__name__: f for f in (text_timecourses, word_measures)}
 CONFOUNDS = {text_confounds.__name__: text_confounds}
 ELECTRODES = {electrode_tables.__name__: electrode_tables}
 

@@ -10,6 +10,7 @@ from neuroalign.data.download import fetch_file
 from neuroalign.data.home import home
 from neuroalign.data.manifests import Manifest
 from neuroalign.data.stimuli import StimulusSet
+from neuroalign.errors import list_ids
 from neuroalign.recordings.files import match_files, provenance, read_structs
 from neuroalign.recordings.rdms import numbered_ids, read_ratings
 from neuroalign.recordings.textgrid import read_textgrid
@@ -76,7 +77,19 @@ def text_lines(manifest: Manifest, *, file: str, prefix: str, encoding: str = "u
     return StimulusSet(table, manifest.name, provenance(manifest))
 
 
-STIMULI = {f.__name__: f for f in (mat_images, image_files, textgrid_words, word_tables, pair_words, text_lines)}
+def sentence_table(manifest: Manifest, *, file: str, prefix: str, number: str, text: str) -> StimulusSet:
+    """The distinct sentences of a table of words, in order of their numbers; ids ``prefix_NUMBER``."""
+    raw = pd.read_csv(fetch_file(manifest, file), keep_default_na=False)
+    sentences = raw.groupby(number)[text].agg(["first", "nunique"])
+    odd = sentences.index[sentences["nunique"] > 1]
+    if len(odd):
+        raise ValueError(f"{manifest.name}: {number} {list_ids(odd)} belong to several texts.")
+    table = pd.DataFrame({"text": sentences["first"].to_list()}, index=[f"{prefix}_{n}" for n in sentences.index])
+    return StimulusSet(table, manifest.name, provenance(manifest))
+
+
+STIMULI = {f.__name__: f for f in (mat_images, image_files, textgrid_words, word_tables, pair_words, text_lines,
+                                   sentence_table)}
 
 
 def _word_set(manifest: Manifest, words, onset, end, parent: str, more: dict | None = None) -> StimulusSet:

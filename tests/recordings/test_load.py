@@ -132,6 +132,31 @@ def test_unequal_lengths_are_not_cut_to_fit(tmp_path, monkeypatch):
         load()
 
 
+def test_frank_measures_stand_on_the_words_of_the_sentences(mirror):
+    sentences = load_stimuli("frank_erp")
+    assert len(sentences) == 205
+    words = sentences.words().table
+    raw = pd.read_csv(mirror / "frank_erp" / "all_measures.csv").set_index(["sent_id", "context_length"])
+    for measure, column in (("erp", "N400"), ("eye_tracking", "RTfirstpass"), ("self_paced", None)):
+        found = load_responses("frank_erp", measure=measure)
+        assert found.sizes["stimulus"] == 1726
+        assert set(found.stimulus_id.values) <= set(words.index)
+        if column:
+            keys = [(int(i.split("_")[1].split("#")[0]), int(i.split("#")[1])) for i in found.stimulus_id.values]
+            np.testing.assert_allclose(found.sel(neuroid=column), raw.loc[keys, column], rtol=1e-6)
+            assert raw.loc[keys, "word"].tolist() == words.loc[found.stimulus_id.values, "text"].tolist()
+
+
+def test_frank_known_correlations(mirror):
+    erp, eye = load_responses("frank_erp"), load_responses("frank_erp", measure="eye_tracking")
+    kept = (erp.sentence_edge == 0) & np.isfinite(erp.frequency)
+    assert int(kept.sum()) == 1495
+    n400, first = erp.sel(neuroid="N400")[kept], eye.sel(neuroid="RTfirstpass")[kept]
+    assert np.corrcoef(erp.cloze[kept], n400)[0, 1] == pytest.approx(-0.249, abs=1e-3)
+    assert np.corrcoef(erp.gpt2[kept], n400)[0, 1] == pytest.approx(-0.218, abs=1e-3)
+    assert np.corrcoef(erp.length[kept], first)[0, 1] == pytest.approx(0.737, abs=1e-3)
+
+
 def test_options_are_checked(mirror):
     with pytest.raises(ValueError, match=r"radius: got '5mm', expected one of '10mm', '6mm'.*'6mm'"):
         load_responses("alice_fmri", radius="5mm")
