@@ -118,6 +118,7 @@ def _colours(values: np.ndarray):
 
 
 def _cells(axis, values, marked, numbers, cmap, norm) -> None:
+    dots = {}
     for (row, column), value in np.ndenumerate(values):
         color = text_on(cmap(norm(value))) if np.isfinite(value) else GREY
         if numbers:
@@ -125,8 +126,10 @@ def _cells(axis, values, marked, numbers, cmap, norm) -> None:
             axis.text(column, row, said, ha="center", va="center", color=color,
                       fontsize=7.5 if len(values) <= 40 else 6.5)
         if marked[row, column]:
-            at = column + (0.38 if numbers else 0)
-            axis.plot(at, row - (0.22 if numbers else 0), marker="o", ms=2.8, color=color, mec="none")
+            place = (column + 0.38, row - 0.22) if numbers else (column, row)
+            dots.setdefault(color, []).append(place)
+    for color, places in dots.items():
+        axis.plot(*np.transpose(places), ls="", marker="o", ms=2.8, color=color, mec="none")
 
 
 def _separate(axis, groups, n_units: int) -> None:

@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from neuroalign.plots.select import Series, metric_label, model_series, select, shorten
-from neuroalign.plots.style import FAINT, GREY, PALETTE, Figure, grid_shape, new_figure, place_legend, styled
+from neuroalign.plots.style import FAINT, GREY, INK, PALETTE, Figure, grid_shape, new_figure, place_legend, styled
 
 __all__ = ["layer_profile"]
 
@@ -38,8 +38,8 @@ def layer_profile(scores: xr.Dataset, metric: str | None = None, targets=None, *
     Returns
     -------
     Figure
-        Bands: interval of each layer in the model's colour; null mean +- sd and noise ceiling in grey, where
-        the Scores have them.
+        Bands: interval of each layer in the model's colour; null mean +- sd and noise ceiling in grey; a dotted
+        line is the score of the nuisance variables alone: each where the Scores have it.
     """
     data = select(scores, metric, targets, by)
     series = model_series(data)
@@ -83,7 +83,7 @@ def _panel(axis, data: xr.Dataset, series: list[Series], styles: dict, alpha: fl
     drawn = set()
     axis.axhline(0, color=FAINT, lw=0.8, zorder=0)
     drawn |= _null_band(axis, data, series)
-    drawn |= _ceiling(axis, data)
+    drawn |= _ceiling(axis, data) | _baseline(axis, data)
     for one in reversed(series):  # the first model lies on top
         depth = _depth(one)
         if one.twin:
@@ -102,13 +102,11 @@ def _depth(one: Series) -> np.ndarray:
 
 def _values(data: xr.Dataset, one: Series, name: str) -> np.ndarray:
     """Array of shape (n_depths, n_seeds), NaN where the variable or a seed is absent."""
-    n = max(len(s) for s in one.spaces)
-    out = np.full((len(one.spaces), n), np.nan)
+    out = np.full((len(one.spaces), max(len(s) for s in one.spaces)), np.nan)
     if name in data:
-        for i, spaces in enumerate(one.spaces):
-            values = data[name]
-            picked = values.sel(space=list(spaces)).values if "space" in values.dims else values.values
-            out[i, : len(spaces)] = picked
+        values = data[name].values
+        for i, places in enumerate(one.spaces):
+            out[i, : len(places)] = values[list(places)] if values.ndim else values
     return out
 
 
@@ -188,6 +186,13 @@ def _ceiling(axis, data) -> set:
     return {"ceiling line"}
 
 
+def _baseline(axis, data) -> set:
+    if "baseline" not in data or not np.isfinite(data["baseline"]).any():
+        return set()
+    axis.axhline(float(np.nanmean(data["baseline"])), color=INK, lw=1, dashes=(1, 1.5), zorder=1)
+    return {"baseline"}
+
+
 def _finish_axes(axes, n: int, label: str) -> None:
     columns = axes.shape[1]
     for i, axis in enumerate(axes.flat):
@@ -219,6 +224,8 @@ def _band_handles(drawn: set, alpha: float) -> list[tuple]:
         handles.append((Patch(fc=CEILING, alpha=0.45), "noise ceiling (lower to upper)"))
     if "ceiling line" in drawn:
         handles.append((Line2D([], [], color="#7d8591", lw=1, ls=(0, (2, 2))), "noise ceiling"))
+    if "baseline" in drawn:
+        handles.append((Line2D([], [], color=INK, lw=1, ls=(0, (1, 1.5))), "nuisance variables alone"))
     if "null" in drawn:
         handles.append((Patch(fc=NULL), "null mean ± sd"))
     if "q" in drawn:
@@ -240,6 +247,8 @@ def _caption(drawn: set, data, alpha) -> str:
         said.append("Grey band: range over the random initialisations, with their mean.")
     if {"ceiling band", "ceiling line"} & drawn:
         said.append("Noise ceiling: of the same aggregation as the score.")
+    if "baseline" in drawn:
+        said.append("Dotted: score of the nuisance variables alone, on the same folds.")
     if "null" in drawn:
         said.append("Lightest band: mean ± sd of the null.")
     return " ".join(said)

@@ -120,7 +120,7 @@ class Series:
     """The spaces of one model and stream along depth; for twins, of all seeds of one model."""
 
     label: str
-    spaces: tuple[tuple[str, ...], ...]  # for each depth, the spaces there (one, or one a seed)
+    spaces: tuple[tuple[int, ...], ...]  # for each depth, the places in `space` (one, or one a seed)
     depth: np.ndarray
     twin: bool
     n_seeds: int
@@ -128,7 +128,7 @@ class Series:
 
 def model_series(scores: xr.Dataset) -> list[Series]:
     """Group the spaces into series: models first, in their order, then their random twins."""
-    table = spaces_table(scores)
+    table = spaces_table(scores).rename_axis("place").reset_index()
     several = table.groupby("base")["stream"].nunique()
     found = []
     for (twin, base, stream), part in table.groupby(["twin", "base", "stream"], sort=False):
@@ -138,7 +138,7 @@ def model_series(scores: xr.Dataset) -> list[Series]:
         if twin:
             label += f", random weights ({seeds} seeds)" if seeds > 1 else ", random weights"
         layers = part.groupby("layer", sort=False)
-        spaces = tuple(tuple(rows["space"]) for _, rows in layers)
+        spaces = tuple(tuple(rows["place"]) for _, rows in layers)
         depth = layers["depth"].first().to_numpy(dtype=float)
         found.append(Series(label, spaces, depth, bool(twin), seeds))
     return [s for s in found if not s.twin] + [s for s in found if s.twin]
