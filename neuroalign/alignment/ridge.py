@@ -163,7 +163,6 @@ class RidgePlan:
 
     def fit(self, Y) -> RidgeFit:
         """Fit the targets and return the model; the plan must have been made with ``axes=True``."""
-        Y = _as_matrix(Y)
         fits = []
         for _, block in self._chunks(Y, None):
             weights, best, loss = self._solve(block.values)
@@ -180,7 +179,7 @@ class RidgePlan:
                         np.concatenate(mean) - (centre @ axes) @ weights, axes, weights)
 
     def _chunks(self, Y, rows):
-        n_targets = np.shape(Y)[1]
+        n_targets = _check_targets(Y, rows, self.n_samples)
         widest = max([len(self._whole.rows), *(len(b.rows) for b, _, _ in self._inner)])
         size = rows_per_chunk(4 * (3 * self.n_samples + 4 * len(self._whole.values) + 2 * widest),
                               self._whole.values.device)
@@ -238,6 +237,8 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
     """
     alphas = _check_alphas(alphas)
     check_option("solver", solver, ("auto", "primal", "dual"))
+    if np.ndim(X) != 2:
+        raise ValueError(f"X: got {np.ndim(X)} dims, expected (n_samples, n_features).")
     n, p = np.shape(X)
     n_test = 0 if X_test is None else len(X_test)
     loo = isinstance(inner_folds, str)
@@ -338,10 +339,13 @@ def _as_tensor(X, columns, device, dtype):
     return torch.as_tensor(np.array(block, dtype=np.float64)).to(device=device, dtype=dtype)
 
 
-def _as_matrix(Y):
+def _check_targets(Y, rows, n_samples) -> int:
     if np.ndim(Y) != 2:
         raise ValueError(f"Y: got {np.ndim(Y)} dims, expected (n_samples, n_targets).")
-    return Y
+    n_rows = len(Y) if rows is None else len(rows)
+    if n_rows != n_samples:
+        raise ValueError(f"Y: {n_rows} rows, X has {n_samples}.")
+    return np.shape(Y)[1]
 
 
 def _check_alphas(alphas) -> np.ndarray:

@@ -93,6 +93,7 @@ def make_folds(cv, n_samples: int, *, groups=None, runs=None, positions=None, n_
     >>> [(train.tolist(), test.tolist()) for train, test in folds][0]
     ([5, 6, 7, 8, 9, 10, 11], [0, 1, 2, 3])
     """
+    _check_labels(groups, n_samples)
     if isinstance(cv, Folds):
         if cv.n_samples != n_samples:
             raise ValueError(f"cv: the folds were made for {cv.n_samples} samples, the data have {n_samples}.")
@@ -109,6 +110,12 @@ def make_folds(cv, n_samples: int, *, groups=None, runs=None, positions=None, n_
     else:
         folds = _from_table(cv, n_samples)
     return _check_groups(folds, groups)
+
+
+def _check_labels(groups, n_samples) -> None:
+    if groups is not None and np.shape(groups) != (n_samples,):
+        raise ValueError(f"groups: got shape {np.shape(groups)}, expected one label for each of the {n_samples} "
+                         "samples.")
 
 
 def _named_folds(cv, n_samples, groups, runs, positions, n_splits, gap, random_state, time_series) -> Folds:
@@ -184,9 +191,6 @@ def _check_groups(folds: Folds, groups) -> Folds:
     if groups is None:
         return folds
     groups = np.asarray(groups)
-    if groups.shape != (folds.n_samples,):
-        raise ValueError(f"groups: got shape {groups.shape}, expected one label for each of the "
-                         f"{folds.n_samples} samples.")
     for k, (train, test) in enumerate(folds):
         both = np.intersect1d(groups[train], groups[test])
         if len(both):

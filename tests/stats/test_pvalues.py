@@ -1,0 +1,64 @@
+"""p-values against counting by hand, false discovery rates against scipy."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import false_discovery_control, permutation_test
+
+from neuroalign.stats import fdr, permutation_p
+
+
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=30), st.floats(-2, 2))
+def test_p_counts_the_statistics_that_reach_the_score(null, score):
+    null = np.array(null)
+    reached = (null >= score - 1e-9 * abs(score)).sum()
+    assert permutation_p(score, null) == (1 + reached) / (1 + len(null))
+    assert permutation_p(-score, -null, alternative="less") == permutation_p(score, null)
+
+
+def test_p_agrees_with_scipy_on_all_permutations():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 6))
+    peer = permutation_test((x,), lambda a: np.corrcoef(a, y)[0, 1], permutation_type="pairings",
+                            alternative="greater", n_resamples=np.inf)
+    # scipy's exact null holds the identity, ours leaves it out and counts it once.
+    null = np.sort(peer.null_distribution)
+    without = np.delete(null, np.abs(null - peer.statistic).argmin())
+    assert permutation_p(peer.statistic, without) == pytest.approx(peer.pvalue)
+
+
+def test_p_is_never_zero_and_nan_stays_nan():
+    null = np.zeros((99, 3))
+    null[:, 2] = np.nan
+    np.testing.assert_array_equal(permutation_p(np.array([1.0, np.nan, 1.0]), null), [0.01, np.nan, np.nan])
+
+
+def test_two_sided_p_is_about_the_mean_of_the_null():
+    null = np.linspace(-1, 1, 199) - 0.5
+    assert permutation_p(0.4, null, alternative="two-sided") == pytest.approx(permutation_p(0.4, null) * 2, abs=0.01)
+
+
+@pytest.mark.parametrize("method", ["bh", "by"])
+def test_fdr_equals_scipy_within_each_family(method):
+    p = np.random.default_rng(1).uniform(size=(2, 3, 5, 4)) ** 2
+    q = fdr(p, method=method, axis=(2, 3))
+    for k in np.ndindex(2, 3):
+        np.testing.assert_allclose(q[k], false_discovery_control(p[k].ravel(), method=method).reshape(5, 4))
+    np.testing.assert_allclose(fdr(p, method=method), false_discovery_control(p.ravel(), method=method).reshape(p.shape))
+    np.testing.assert_allclose(fdr(p, axis=0)[:, 1, 2, 3], false_discovery_control(p[:, 1, 2, 3]))
+
+
+def test_nan_are_no_tests():
+    p = np.array([0.01, np.nan, 0.04, 0.03])
+    np.testing.assert_allclose(fdr(p)[[0, 2, 3]], false_discovery_control([0.01, 0.04, 0.03]))
+    assert np.isnan(fdr(p)[1]) and np.isnan(fdr([np.nan, np.nan])).all()
+
+
+def test_unknown_words_and_shapes_are_explained():
+    with pytest.raises(ValueError, match="'bh', 'by'"):
+        fdr([0.1], method="bonferroni")
+    with pytest.raises(ValueError, match="'greater', 'less'"):
+        permutation_p(0.1, [0.2], alternative="more")
+    with pytest.raises(ValueError, match="expected \\(n_permutations"):
+        permutation_p([0.1, 0.2], [[0.2], [0.3]])
