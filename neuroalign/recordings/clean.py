@@ -12,6 +12,7 @@ from neuroalign.errors import list_ids, warn_user
 __all__ = ["clean", "group_mean"]
 
 ORDER = 2  # of the Butterworth filter
+BLOCK = 4096  # columns worked on at a time, in float64
 FLAT = 1e-6  # a column whose standard deviation is below this part of its size is constant
 
 
@@ -63,21 +64,22 @@ def clean(array: xr.DataArray, *, confounds=None, high_pass: float | None = None
     steps = {"high_pass": high_pass, "low_pass": low_pass, "detrend": detrend, "standardize": standardize,
              "confounds": None if confounds is None else int(np.shape(confounds)[1]), "filter_order": ORDER}
     moved = array.transpose("time", ...)
-    data = moved.values.reshape(moved.shape[0], -1).astype(np.float64)
-    out = np.empty_like(data)
+    data = moved.values.reshape(moved.shape[0], -1)
+    out = np.empty(data.shape, np.float32)
     lost = np.zeros(data.shape[1], bool)
     design = _Confounds(confounds, moved, data.shape[1])
     for rows in _runs(array):
         coefficients = _filter(array, rows, high_pass, low_pass)
         for columns, own in design.groups(rows):
-            out[np.ix_(rows, columns)], bad = _clean_run(data[np.ix_(rows, columns)], own, detrend,
-                                                              coefficients, standardize)
+            block = data[np.ix_(rows, columns)].astype(np.float64)
+            cleaned, bad = _clean_run(block, own, detrend, coefficients, standardize)
+            out[np.ix_(rows, columns)] = cleaned
             lost[columns] |= bad
     if lost.any():
         ids = _column_names(moved)[lost]
         warn_user(f"clean: {int(lost.sum())} columns are constant or not finite in at least one run and become NaN "
                   f"there: {list_ids(ids)}.", "constant-signal", ids)
-    result = moved.copy(data=out.reshape(moved.shape).astype(np.float32)).transpose(*array.dims)
+    result = moved.copy(data=out.reshape(moved.shape)).transpose(*array.dims)
     cuts = {k: float(v) for k, v in (("high_pass", high_pass), ("low_pass", low_pass)) if v is not None}
     units = {"units": "z"} if standardize and "units" in array.attrs else {}
     return result.assign_attrs(array.attrs, cleaning=json.dumps(steps), **cuts, **units)
@@ -164,10 +166,11 @@ class _Confounds:
         self.tables = {s: confounds.sel(subject=s).values.astype(np.float64) for s in dict.fromkeys(subjects)}
 
     def groups(self, rows: np.ndarray):
-        """Yield the columns that share confounds, and these confounds in a run."""
+        """Yield blocks of columns that share confounds, and these confounds in a run."""
         for subject, table in self.tables.items():
             columns = self.columns if self.subject_of is None else np.flatnonzero(self.subject_of == subject)
-            yield columns, None if table is None else table[rows]
+            for start in range(0, len(columns), BLOCK):
+                yield columns[start:start + BLOCK], None if table is None else table[rows]
 
 
 def _clean_run(data: np.ndarray, confounds, detrend: bool, coefficients, standardize: bool):

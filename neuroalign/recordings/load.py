@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from neuroalign.data.manifests import load_manifest
+from neuroalign.data.manifests import Manifest, list_manifests, load_manifest
 from neuroalign.data.stimuli import StimulusSet
-from neuroalign.errors import check_option, suggest
+from neuroalign.errors import check_option, list_ids, suggest
 from neuroalign.recordings.rdms import RDMS
 from neuroalign.recordings.responses import CONFOUNDS, ELECTRODES, RESPONSES
 from neuroalign.recordings.stimuli import STIMULI
@@ -38,17 +38,23 @@ def load_stimuli(name, **options) -> StimulusSet:
 
     Examples
     --------
-    >>> words = load_stimuli("simlex999")           # needs the package gensim     # doctest: +SKIP
-    >>> len(words)                                                                 # doctest: +SKIP
+    >>> words = load_stimuli("simlex999")  # doctest: +SKIP
+    >>> len(words)  # doctest: +SKIP
     1028
     """
     if isinstance(name, StimulusSet):
         return name
-    path = Path(str(name)).expanduser()
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return StimulusSet.from_table(path)
-    if path.is_dir():
-        return StimulusSet.from_folder(path)
+    if isinstance(name, Manifest):
+        return _read("stimuli", name, options)
+    path = Path(name).expanduser()
+    is_name = isinstance(name, str) and name in list_manifests()  # a folder of that name is meant by ./NAME
+    make = (StimulusSet.from_table if path.suffix.lower() in (".csv", ".tsv")
+            else StimulusSet.from_folder if path.is_dir() and not is_name else None)
+    if make is not None:
+        _refuse(options, name)
+        return make(path)
+    if len(path.parts) > 1 and not path.exists():
+        raise FileNotFoundError(f"stimuli: no file or folder {str(name)!r}.")
     return _read("stimuli", name, options)
 
 
@@ -69,7 +75,10 @@ def load_responses(name, **options) -> xr.DataArray:
         Left-out subjects and their reasons stand in ``attrs["dropped"]``; ``attrs["regressors"]`` names the coords
         of `time` that describe the stimulus (for ``encode(nuisance=...)``).
     """
-    return read_responses(name) if is_table(name) else _read("responses", name, options)
+    if is_table(name):
+        _refuse(options, name)
+        return read_responses(name)
+    return _read("responses", name, options)
 
 
 def load_rdms(name, part: str | None = None) -> xr.DataArray:
@@ -89,9 +98,11 @@ def load_rdms(name, part: str | None = None) -> xr.DataArray:
         With coords ``subject`` (empty for a group or a pooled measurement) and ``region`` on `target`. Ratings
         come as dissimilarities, the formula in ``attrs["dissimilarity"]``; pairs that nobody judged are not there.
     """
+    options = {} if part is None else {"part": part}
     if is_table(name):
+        _refuse(options, name)
         return read_rdms(name)
-    return _read("rdms", name, {} if part is None else {"part": part})
+    return _read("rdms", name, options)
 
 
 def load_confounds(name, **options) -> xr.DataArray:
@@ -113,6 +124,11 @@ def load_electrodes(name, **options) -> pd.DataFrame:
         Columns ``neuroid_id``, ``subject``, ``label``, ``hemisphere``, ``x``, ``y``, ``z`` (MNI152, mm), ...
     """
     return _read("electrodes", name, options)
+
+
+def _refuse(options: dict, name) -> None:
+    if options:
+        raise ValueError(f"{Path(name).name}: got the options {list_ids(options)}, but a table or folder has none.")
 
 
 def _read(kind: str, name, chosen: dict):

@@ -19,7 +19,7 @@ SAMPLE_COLUMNS = ("run", "repetition", "onset", "duration")
 
 def is_table(name) -> bool:
     """Return whether a name is the path of a table or of a saved array."""
-    return Path(str(name)).suffix.lower() in SUFFIXES
+    return isinstance(name, (str, Path)) and Path(name).suffix.lower() in SUFFIXES
 
 
 def read_responses(path) -> xr.DataArray:
@@ -73,7 +73,7 @@ def read_rdms(path) -> xr.DataArray:
 
 
 def _existing(path) -> Path:
-    path = Path(str(path)).expanduser()
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}.")
     return path

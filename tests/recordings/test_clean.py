@@ -1,6 +1,7 @@
 """Cleaning against the written-out recipe, scikit-learn's regression and the published reliability of Alice."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -61,6 +62,12 @@ def test_filters_equal_scipy(noise, cuts, kind):
     np.testing.assert_allclose(out, zscore(filtfilt(b, a, noise, axis=0)), atol=1e-5)
     assert json.loads(out.attrs["cleaning"])["high_pass"] == cuts[0]
     assert out.attrs.get("high_pass") == cuts[0]
+
+
+def test_blocks_of_columns_change_nothing(noise, monkeypatch):
+    whole = clean(series(noise), high_pass=0.01)
+    monkeypatch.setattr(import_module("neuroalign.recordings.clean"), "BLOCK", 3)
+    np.testing.assert_allclose(clean(series(noise), high_pass=0.01), whole, atol=1e-6)
 
 
 def test_runs_are_cleaned_by_themselves(noise):

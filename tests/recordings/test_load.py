@@ -231,3 +231,15 @@ def test_paths_of_tables_and_folders(tmp_path):
     assert load_stimuli(load_stimuli(tmp_path)).ids == ("b",)
     with pytest.raises(FileNotFoundError, match="no data set 'objets92'.*objects92"):
         load_stimuli("objets92")
+    with pytest.raises(FileNotFoundError, match="no file or folder 'some/where'"):
+        load_stimuli("some/where")
+
+
+def test_a_folder_named_like_a_data_set_is_meant_by_its_path(tmp_path, monkeypatch):
+    (tmp_path / "photographs").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "photographs" / "mine.png")
+    monkeypatch.chdir(tmp_path)
+    assert load_stimuli("./photographs").ids == ("mine",)
+    assert load_stimuli(tmp_path / "photographs").ids == ("mine",)
+    if na.data.is_available("photographs"):
+        assert "chelsea" in load_stimuli("photographs").ids

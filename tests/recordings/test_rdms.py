@@ -8,7 +8,7 @@ from scipy.io import savemat
 from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
 
-from neuroalign.data import load_manifest
+from neuroalign.data import fetch_file, is_available, load_manifest
 from neuroalign.data.manifests import Manifest
 from neuroalign.recordings import condense, load_rdms, load_stimuli, rdms
 from neuroalign.recordings.rdms import numbered_ids, read_ratings
@@ -17,6 +17,11 @@ from neuroalign.recordings.rdms import numbered_ids, read_ratings
 @pytest.fixture
 def accepted(mirror):
     return json.loads((mirror / "acceptance.json").read_text())
+
+
+def skip_without_gensim():
+    if not is_available("lee50"):
+        pytest.skip("the package gensim is not installed")
 
 
 def of(array, region):
@@ -68,7 +73,7 @@ def test_rdms_survive_netcdf(mirror, tmp_path):
 
 @pytest.mark.parametrize("name, n_pairs, n_words", [("wordsim353", 352, 437), ("simlex999", 999, 1028)])
 def test_ratings_become_dissimilarities_of_judged_pairs(name, n_pairs, n_words):
-    pytest.importorskip("gensim")
+    skip_without_gensim()
     found, words = load_rdms(name), load_stimuli(name)
     assert found.shape == (1, n_pairs)
     assert len(words) == n_words
@@ -81,18 +86,18 @@ def test_ratings_become_dissimilarities_of_judged_pairs(name, n_pairs, n_words):
 
 
 def test_a_word_with_itself_is_left_out_and_named():
-    pytest.importorskip("gensim")
+    skip_without_gensim()
     assert load_rdms("wordsim353").attrs["dropped"] == ["tiger, tiger: a word with itself"]
     assert "dropped" not in load_rdms("simlex999").attrs
 
 
 def test_lee_documents_and_their_upper_triangle():
-    gensim = pytest.importorskip("gensim")
+    skip_without_gensim()
     found, documents = load_rdms("lee50"), load_stimuli("lee50")
     assert found.shape == (1, 1225)
     assert len(documents) == 50
     assert documents.ids[0] == found.stimulus_a.values[0] == "lee50_00"
-    raw = np.loadtxt(f"{gensim.__path__[0]}/test/test_data/similarities0-1.txt")
+    raw = np.loadtxt(fetch_file("lee50", "similarities0-1.txt"))
     square = squareform(found.values[0])
     for i, j in [(0, 1), (3, 7), (48, 49)]:
         assert square[i, j] == pytest.approx(1 - raw[i, j], abs=1e-6)

@@ -75,3 +75,11 @@ def test_a_square_matrix_with_ids(tmp_path):
         load_rdms(write(tmp_path / "IT.csv", ",x,z,y\nx,0,1,2\ny,1,0,3\nz,2,3,0\n"))
     with pytest.raises(ValueError, match=r"IT\.csv: not symmetric"):
         load_rdms(write(tmp_path / "IT.csv", ",x,y\nx,0,1\ny,2,0\n"))
+
+
+def test_options_belong_to_data_sets(tmp_path):
+    path = write(tmp_path / "r.csv", "stimulus_id,v1\na,1\n")
+    with pytest.raises(ValueError, match=r"r\.csv: got the options 'radius'"):
+        load_responses(path, radius="6mm")
+    with pytest.raises(ValueError, match="got the options 'part'"):
+        load_rdms(path, part="models")
