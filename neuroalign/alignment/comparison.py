@@ -1,6 +1,7 @@
 """`compare`: the geometry of feature spaces against that of recordings, judgements or other spaces."""
 
 import hashlib
+import warnings
 
 import numpy as np
 import xarray as xr
@@ -11,7 +12,7 @@ from neuroalign.alignment.comparison_inputs import Models, Targets, match, selec
 from neuroalign.alignment.metrics import Metric, resolve_metrics
 from neuroalign.alignment.rdm import DISTANCES
 from neuroalign.data.scores import make
-from neuroalign.errors import check_option, collect_warnings
+from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve
 from neuroalign.stats import fdr, make_resamples, permutation_p, row_permutations
 from neuroalign.stats.rdm_ceilings import AVERAGING
@@ -19,7 +20,6 @@ from neuroalign.stats.rdm_ceilings import AVERAGING
 __all__ = ["compare"]
 
 KEEP = ("null", "bootstrap", "subject_score")
-LEVEL = 0.95
 _VARIABLES = ("score", "ceiling", "ceiling_lower", "null_mean", "null_sd", "p", "q", "ci_low", "ci_high", "n")
 
 
@@ -83,8 +83,7 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
     [1.0]
     """
     metrics = resolve_metrics(metric, ("rdm", "features"))
-    _check_arguments(metrics, rdm, control, n_permutations, n_bootstraps, ceiling, features, targets)
-    keep = [check_option("keep", k, KEEP) for k in ([keep] if isinstance(keep, str) else keep)]
+    keep = check_arguments(metrics, rdm, control, n_permutations, n_bootstraps, ceiling, keep, features, targets)
     device = resolve(device)
     with collect_warnings() as collected:
         models, side = match(features, targets, on_missing)
@@ -95,12 +94,12 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
         settings = {"permutations": permutations, "n_bootstraps": n_bootstraps, "ceiling": ceiling, "rdm": rdm,
                     "controls": controls, "random_state": random_state, "device": device}
         parts = [(_rdm_part if m.kind == "rdm" else _feature_part)(m, models, side, settings) for m in metrics]
-    attrs = _describe(metrics, models, side, settings, control, parts, targets)
-    attrs["warnings"] = collected
-    return _assemble(metrics, models, side, parts, keep, attrs)
+    attrs = describe(metrics, side, settings, control, parts, targets) | {"warnings": collected}
+    return assemble(metrics, models, side, parts, keep, attrs)
 
 
-def _check_arguments(metrics, rdm, control, n_permutations, n_bootstraps, ceiling, features, targets):
+def check_arguments(metrics, rdm, control, n_permutations, n_bootstraps, ceiling, keep, features, targets) -> list:
+    """Check the arguments that `compare` and `compare_selected` share; return what to keep as a list."""
     check_option("rdm", rdm, DISTANCES)
     check_option("ceiling", ceiling, (*AVERAGING, None))
     for name, value in (("n_permutations", n_permutations), ("n_bootstraps", n_bootstraps)):
@@ -116,6 +115,7 @@ def _check_arguments(metrics, rdm, control, n_permutations, n_bootstraps, ceilin
     if arrays and rdms_given:
         raise ValueError(f"metric: {arrays[0]!r} needs features or responses, but the {rdms_given[0]} are RDMs. Use "
                          "an 'rsa' metric.")
+    return [check_option("keep", k, KEEP) for k in ([keep] if isinstance(keep, str) else keep)]
 
 
 def _rdm_part(metric: Metric, models: Models, side: Targets, settings) -> dict:
@@ -132,12 +132,12 @@ def _rdm_part(metric: Metric, models: Models, side: Targets, settings) -> dict:
     if settings["n_bootstraps"]:
         resamples = rsa.resample_cells(side, settings["n_bootstraps"], settings["random_state"])
         part["bootstrap"] = rsa.resample_rows(metric, problem, side, resamples)
-        part["interval"] = {"method": f"percentile bootstrap, {LEVEL:.0%}", "resampled": resamples.resampled}
+        part["interval"] = rsa.interval_of(resamples)
     return part
 
 
 def _feature_part(metric: Metric, models: Models, side: Targets, settings) -> dict:
-    device, options = settings["device"], {"estimator": metric.method, "device": settings["device"]}
+    options = {"estimator": metric.method, "device": settings["device"]}
     n = len(side.ids)
     rows = cka_grid(models.arrays, side.arrays, **options)
     _warn_undefined(rows, models, side)
@@ -152,18 +152,17 @@ def _feature_part(metric: Metric, models: Models, side: Targets, settings) -> di
         values = cka_subsamples(models.arrays, side.arrays, drawn.indices, **options) @ weights.T
         m = drawn.indices.shape[1]
         part["bootstrap"] = part["score"] + np.sqrt(m / (n - m)) * (values - values.mean(0))
-        part["interval"] = {"method": f"delete-half jackknife ({m} of {n} stimuli), {LEVEL:.0%}",
+        part["interval"] = {"method": f"delete-half jackknife ({m} of {n} stimuli), {rsa.LEVEL:.0%}",
                             "resampled": {side.cell_name(c): "stimuli" for c in range(side.n_cells)}}
     return part
 
 
 def _warn_undefined(rows, models: Models, side: Targets):
-    from neuroalign.errors import list_ids, warn_user
-
-    for values, names in ((rows, models.names), (rows.T, [side.label(r) for r in range(len(side.cell))])):
-        lost = [name for name, row in zip(names, values) if np.isnan(row).all()]
-        if lost and len(lost) < len(names) + (values is rows.T):
-            warn_user(f"CKA of {list_ids(lost)} is NaN: the features are constant or hold NaN.", "undefined-cka", lost)
+    lost = [name for name, row in zip(models.names, rows) if np.isnan(row).all()]
+    if len(lost) < len(models.names):
+        lost += [side.label(r) for r in range(len(side.cell)) if np.isnan(rows[:, r]).all()]
+    if lost:
+        warn_user(f"CKA of {list_ids(lost)} is NaN: the features are constant or hold NaN.", "undefined-cka", lost)
 
 
 def _pair_counts(problem) -> np.ndarray:
@@ -182,20 +181,19 @@ def _finish(part: dict) -> dict:
         p = permutation_p(part["score"], null)
         done |= {"null_mean": null.mean(0), "null_sd": null.std(0), "p": p, "q": fdr(p, axis=1)}
     if "bootstrap" in part:
-        tails = np.array([1 - LEVEL, 1 + LEVEL]) / 2
+        tails = np.array([1 - rsa.LEVEL, 1 + rsa.LEVEL]) / 2
         done["ci_low"], done["ci_high"] = _quantiles(part["bootstrap"], tails)
     return done
 
 
 def _quantiles(values, tails):
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN: the interval is NaN
         return np.nanquantile(values, tails, axis=0)
 
 
-def _assemble(metrics, models: Models, side: Targets, parts, keep, attrs) -> xr.Dataset:
+def assemble(metrics, models: Models, side: Targets, parts, keep, attrs) -> xr.Dataset:
+    """Make Scores of the parts, one a metric."""
     bins = () if side.time_bins is None else (len(side.time_bins),)
     cells = (side.dim,) if side.time_bins is None else (side.dim, "time_bin")
     dims = ("metric", "space", *cells)
@@ -238,10 +236,8 @@ def _by_subject(part, side: Targets, subjects) -> np.ndarray:
     return out
 
 
-def _describe(metrics, models: Models, side: Targets, settings, control, parts, targets) -> dict:
-    given = side.rows if side.arrays is None else np.concatenate([a.ravel()[:10**6] for a in map(np.asarray, side.arrays)])
-    digest = hashlib.sha256(np.ascontiguousarray(given, np.float32))
-    digest.update("\n".join(map(str, side.ids)).encode())
+def describe(metrics, side: Targets, settings, control, parts, targets) -> dict:
+    """Return the attrs of Scores: what was compared with what, and how."""
     drawn = settings["permutations"]
     attrs = {
         "kind": "compare", "targets": target_kind(targets), "aggregation": {m.name: m.aggregation for m in metrics},
@@ -250,14 +246,22 @@ def _describe(metrics, models: Models, side: Targets, settings, control, parts, 
         "null": "stimulus labels of the models permuted, the same permutations for all spaces and targets",
         "p": "one-sided: the score is greater than under permuted labels; (1 + b) / (1 + B)",
         "fdr": "Benjamini-Hochberg over the targets of each metric and space",
-        "random_state": settings["random_state"], "fingerprints": {"targets": digest.hexdigest()},
+        "random_state": settings["random_state"], "fingerprints": {"targets": _fingerprint(side)},
     }
     if any(m.name == "rsa.spearman" for m in metrics) and settings["ceiling"]:
-        attrs["ceiling"] = (f"subjects' RDMs averaged by {settings['ceiling']}; beside rsa.spearman alone; NaN: fewer "
-                            "than two subjects, or unreliable (lower bound at most 0)")
+        attrs["ceiling"] = (f"subjects' RDMs averaged by {settings['ceiling']}; beside rsa.spearman alone; NaN: "
+                            "fewer than two subjects, or unreliable (lower bound at most 0)")
     if control is not None:
         attrs["control"] = control if isinstance(control, (str, list, tuple)) else "given RDMs or features"
     intervals = {m.name: part["interval"] for m, part in zip(metrics, parts) if "interval" in part}
     if intervals:
         attrs["interval"] = intervals
     return attrs
+
+
+def _fingerprint(side: Targets) -> str:
+    """Sha256 over the values of the targets and the ids of their stimuli."""
+    digest = hashlib.sha256("\n".join(map(str, side.ids)).encode())
+    for array in [side.rows] if side.arrays is None else side.arrays:
+        digest.update(np.ascontiguousarray(array, np.float32))
+    return digest.hexdigest()

@@ -272,8 +272,8 @@ def _shared_ids(known, on_missing) -> np.ndarray:
         here = pd.Index(known[name])
         different = shared.symmetric_difference(here)
         if len(different) and on_missing == "error":
-            raise NotAligned(f"features {names[0]!r} and {name!r} do not cover the same stimuli: {list_ids(different)} "
-                             "stand in one alone. Pass on_missing='drop' to use what both have.")
+            raise NotAligned(f"features {names[0]!r} and {name!r} do not cover the same stimuli: "
+                             f"{list_ids(different)} stand in one alone. Pass on_missing='drop' to use what both have.")
         shared = shared[shared.isin(here)]
     if not len(shared):
         raise NotAligned("the two sides share no stimulus_id.")
@@ -288,8 +288,8 @@ def _array_models(spaces, ids) -> Models:
     for name, space in spaces.items():
         have = pd.Index(stimulus_ids(name, space))
         if have.has_duplicates:
-            raise NotAligned(f"features {name!r}: stimulus_id {list_ids(have[have.duplicated()].unique())} occur more "
-                             "than once. Give one row a stimulus.")
+            raise NotAligned(f"features {name!r}: stimulus_id {list_ids(have[have.duplicated()].unique())} occur "
+                             "more than once. Give one row a stimulus.")
         rows = have.get_indexer(ids)
         values = space.transpose(sample_dim(space), "feature").data
         same = len(rows) == len(have) and np.array_equal(rows, np.arange(len(rows)))

@@ -12,9 +12,6 @@ from neuroalign.errors import suggest
 
 __all__ = ["METRICS", "Metric", "get_metric", "list_metrics", "resolve_metrics"]
 
-KINDS = ("encoding", "rdm", "features")
-
-
 @dataclass(frozen=True)
 class Metric:
     """One named metric.
@@ -22,9 +19,9 @@ class Metric:
     Attributes
     ----------
     name : str
-    kind : {"encoding", "rdm", "features"}
+    kind : {"encoding", "rdm", "features", "partition"}
         What it is computed from: out-of-fold predictions (`encode`), dissimilarities or two arrays of
-        features (`compare`).
+        features (`compare`), two models at once (`partition_rsa`).
     method : str
         The statistic, without the aggregation: for example ``"spearman"``.
     aggregation : str
@@ -92,6 +89,9 @@ def _rdm_metrics() -> list[Metric]:
                         _RSA, per_subject=True, partial=True))
     found.append(Metric("rsa.spearman.partial.group", "rdm", "spearman",
                         _GROUP.format(words["spearman"]) + _PARTIAL, _RSA, partial=True))
+    found.append(Metric("rsa.r2", "partition", "spearman", "R² of the ranks of a subject's RDM on those of the model "
+                        "RDMs, mean over the subjects of a target", "Groen et al. 2018, eLife 7:e32962",
+                        symmetric=False, per_subject=True))
     return found
 
 
@@ -141,6 +141,6 @@ def resolve_metrics(metric: str | Iterable[str], kinds: Iterable[str]) -> list[M
     for m in found.values():
         if m.kind not in kinds:
             allowed = [a.name for a in METRICS.values() if a.kind in kinds]
-            call = "encode" if m.kind == "encoding" else "compare"
+            call = {"encoding": "encode", "partition": "partition_rsa"}.get(m.kind, "compare")
             raise ValueError(f"metric: {m.name!r} belongs to `{call}`; expected one of {', '.join(allowed)}.")
     return list(found.values())

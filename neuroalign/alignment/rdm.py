@@ -147,7 +147,7 @@ def square(condensed) -> np.ndarray:
     [[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, 0.0]]
     """
     condensed = np.asarray(condensed)
-    n = int(round((1 + np.sqrt(1 + 8 * condensed.shape[-1])) / 2))
+    n = round((1 + np.sqrt(1 + 8 * condensed.shape[-1])) / 2)
     if n * (n - 1) // 2 != condensed.shape[-1]:
         raise ValueError(f"square: {condensed.shape[-1]} values are no upper triangle of a square matrix.")
     out = np.zeros((*condensed.shape[:-1], n, n), condensed.dtype)

@@ -18,8 +18,10 @@ from neuroalign.stats import make_resamples
 from neuroalign.stats.correlations import correlate_rows, product, unit_rows, valid_patterns
 from neuroalign.stats.rdm_ceilings import rdm_ceiling
 
-__all__ = ["RdmProblem", "SubjectResamples", "correlate_with_rows", "rdm_ceilings", "rdm_null", "rdm_problem",
-           "resample_cells", "resample_rows"]
+__all__ = ["RdmProblem", "SubjectResamples", "correlate_with_rows", "interval_of", "rdm_ceilings", "rdm_null",
+           "rdm_problem", "resample_cells", "resample_row_scores", "resample_rows", "weighted_means"]
+
+LEVEL = 0.95
 
 
 @dataclass
@@ -163,18 +165,26 @@ def resample_cells(side, n_bootstraps: int, random_state: int) -> SubjectResampl
 
 def resample_rows(metric: Metric, problem: RdmProblem, side, resamples: SubjectResamples) -> np.ndarray:
     """Scores of the cells in every resample, shape (n_resamples, n_spaces, n_cells)."""
-    first, second = problem.first, problem.second
     if metric.per_subject:
-        values = bootstrap_rdms(problem.models, problem.rows, first, second, resamples.stimuli, problem.method,
-                                controls=problem.controls)
         weights = problem.weights[None] * resamples.rows[:, None, :]
-        return weighted_means(values, weights)
+        return weighted_means(resample_row_scores(problem, resamples), weights)
     member = (side.cell[None, :] == np.arange(side.n_cells)[:, None]).astype(np.float64)
     weights = member[None] * resamples.rows[:, None, :]
     rows = side.rows.astype(np.float64)
-    values = bootstrap_rdms(problem.models, rows, first, second, resamples.stimuli, problem.method,
-                            controls=problem.controls, row_weights=weights)
+    values = bootstrap_rdms(problem.models, rows, problem.first, problem.second, resamples.stimuli, problem.method,
+                            controls=problem.controls, row_weights=weights, device=problem.device)
     return np.where(np.isnan(problem.weights).any(1), np.nan, values)
+
+
+def resample_row_scores(problem: RdmProblem, resamples: SubjectResamples) -> np.ndarray:
+    """Correlation of every model with every row over the resampled stimuli, (n_resamples, n_spaces, n_rows)."""
+    return bootstrap_rdms(problem.models, problem.rows, problem.first, problem.second, resamples.stimuli,
+                          problem.method, controls=problem.controls, device=problem.device)
+
+
+def interval_of(resamples: SubjectResamples) -> dict:
+    """Describe the interval that these resamples give."""
+    return {"method": f"percentile bootstrap, {LEVEL:.0%}", "resampled": resamples.resampled}
 
 
 def weighted_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
