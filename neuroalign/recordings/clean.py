@@ -42,7 +42,7 @@ def clean(array: xr.DataArray, *, confounds=None, high_pass: float | None = None
         As float32. Columns that are constant or not finite in a run become NaN there, with a warning that names
         them; the others are not touched by them. Coords stay as they are. ``attrs["high_pass"]`` and
         ``attrs["low_pass"]`` keep the cut-offs (regressors should pass the same filter), ``attrs["cleaning"]`` all
-        steps as JSON.
+        steps as a JSON list, one entry a call.
 
     Notes
     -----
@@ -61,8 +61,6 @@ def clean(array: xr.DataArray, *, confounds=None, high_pass: float | None = None
     """
     if sample_dim(array) != "time":
         raise ValueError(f"clean: got sample dim {sample_dim(array)!r}, expected 'time' (a continuous recording).")
-    steps = {"high_pass": high_pass, "low_pass": low_pass, "detrend": detrend, "standardize": standardize,
-             "confounds": None if confounds is None else int(np.shape(confounds)[1]), "filter_order": ORDER}
     moved = array.transpose("time", ...)
     data = moved.values.reshape(moved.shape[0], -1)
     out = np.empty(data.shape, np.float32)
@@ -80,9 +78,12 @@ def clean(array: xr.DataArray, *, confounds=None, high_pass: float | None = None
         warn_user(f"clean: {int(lost.sum())} columns are constant or not finite in at least one run and become NaN "
                   f"there: {list_ids(ids)}.", "constant-signal", ids)
     result = moved.copy(data=out.reshape(moved.shape)).transpose(*array.dims)
+    steps = {"confounds": design.count, "detrend": detrend, "high_pass": high_pass, "low_pass": low_pass,
+             "filter_order": ORDER, "standardize": standardize}
+    history = [*json.loads(array.attrs.get("cleaning", "[]")), steps]
     cuts = {k: float(v) for k, v in (("high_pass", high_pass), ("low_pass", low_pass)) if v is not None}
     units = {"units": "z"} if standardize and "units" in array.attrs else {}
-    return result.assign_attrs(array.attrs, cleaning=json.dumps(steps), **cuts, **units)
+    return result.assign_attrs(array.attrs, cleaning=json.dumps(history), **cuts, **units)
 
 
 def group_mean(responses: xr.DataArray, over: str = "subject", by: str = "region") -> xr.DataArray:
@@ -165,6 +166,12 @@ class _Confounds:
         self.subject_of = np.repeat(subjects, len(self.columns) // len(subjects))
         self.tables = {s: confounds.sel(subject=s).values.astype(np.float64) for s in dict.fromkeys(subjects)}
 
+    @property
+    def count(self) -> int:
+        """Number of confounds of a column."""
+        table = next(iter(self.tables.values()))
+        return 0 if table is None else table.shape[1]
+
     def groups(self, rows: np.ndarray):
         """Yield blocks of columns that share confounds, and these confounds in a run."""
         for subject, table in self.tables.items():
@@ -207,7 +214,11 @@ def _design(length: int, confounds, detrend: bool):
         parts.append((confounds - confounds.mean(0)) / np.where(deviation > 0, deviation, 1))
     if detrend:
         parts += [np.ones((length, 1)), np.linspace(-1, 1, length)[:, None]]
-    return np.concatenate(parts, axis=1) if parts else None
+    design = np.concatenate(parts, axis=1) if parts else None
+    if design is not None and design.shape[1] >= length:
+        raise ValueError(f"clean: {design.shape[1]} confounds and trends for a run of {length} samples: nothing would "
+                         "be left. Take fewer confounds.")
+    return design
 
 
 def _filter(array: xr.DataArray, rows: np.ndarray, high_pass, low_pass):

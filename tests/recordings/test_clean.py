@@ -60,8 +60,16 @@ def test_filters_equal_scipy(noise, cuts, kind):
     b, a = butter(2, used if len(used) == 2 else used[0], kind)
     out = clean(series(noise), high_pass=cuts[0], low_pass=cuts[1], detrend=False)
     np.testing.assert_allclose(out, zscore(filtfilt(b, a, noise, axis=0)), atol=1e-5)
-    assert json.loads(out.attrs["cleaning"])["high_pass"] == cuts[0]
+    assert json.loads(out.attrs["cleaning"])[-1]["high_pass"] == cuts[0]
     assert out.attrs.get("high_pass") == cuts[0]
+
+
+def test_every_call_is_written_down(noise):
+    out = clean(clean(series(noise), confounds=np.random.default_rng(1).random((N, 3))), high_pass=0.01)
+    first, second = json.loads(out.attrs["cleaning"])
+    assert (first["confounds"], first["high_pass"]) == (3, None)
+    assert (second["confounds"], second["high_pass"]) == (0, 0.01)
+    assert out.attrs["units"] == "z"
 
 
 def test_blocks_of_columns_change_nothing(noise, monkeypatch):
@@ -147,6 +155,8 @@ def test_feature_series_and_time_bins_keep_their_labels(noise):
     ({"high_pass": 0.1, "low_pass": 0.05}, "high_pass < low_pass"),
     ({"high_pass": 0}, "expected 0 < high_pass"),
     ({"confounds": np.ones((3, 2))}, r"shape \(3, 2\), expected \(150 samples"),
+    ({"confounds": np.ones(N)}, r"shape \(150,\), expected \(150 samples, number"),
+    ({"confounds": np.eye(N)}, "152 confounds and trends for a run of 150 samples"),
     ({"confounds": np.full((N, 2), np.nan)}, "confounds '0', '1' are not finite"),
     ({"confounds": xr.DataArray(np.ones((N, 2)), dims=("time", "x"))}, r"expected \(time, confound"),
 ])
