@@ -216,8 +216,8 @@ def _design(length: int, confounds, detrend: bool):
         parts += [np.ones((length, 1)), np.linspace(-1, 1, length)[:, None]]
     design = np.concatenate(parts, axis=1) if parts else None
     if design is not None and design.shape[1] >= length:
-        raise ValueError(f"clean: {design.shape[1]} confounds and trends for a run of {length} samples: nothing would "
-                         "be left. Take fewer confounds.")
+        raise ValueError(f"clean: {design.shape[1]} confounds and trends for a run of {length} samples: nothing is "
+                         "left. Take fewer confounds.")
     return design
 
 

@@ -15,11 +15,13 @@ def test_group_reliability_recovers_a_planted_one():
     signal = rng.standard_normal((n_samples, 2))
     noise_sd = np.array([1.0, 3.0])
     parts = [signal + noise_sd * rng.standard_normal((n_samples, 2)) for _ in range(n_subjects)]
+    subjects = [f"s{k}" for k in range(n_subjects)]
     responses = make_responses(
-        np.concatenate(parts, 1), np.arange(n_samples), [f"s{k}.{r}" for k in range(n_subjects) for r in "AB"], dim="time",
-        neuroid_coords={"subject": np.repeat([f"s{k}" for k in range(n_subjects)], 2), "region": ["A", "B"] * n_subjects})
+        np.concatenate(parts, 1), np.arange(n_samples), [f"{s}.{r}" for s in subjects for r in "AB"], dim="time",
+        neuroid_coords={"subject": np.repeat(subjects, 2), "region": ["A", "B"] * n_subjects})
     rho = group_reliability(responses)
-    np.testing.assert_allclose(rho.sel(neuroid=["A", "B"]), 1 / (1 + noise_sd**2 / n_subjects), atol=0.04)  # 2 standard errors of this estimate
+    # the tolerance is 2 standard errors of this estimate
+    np.testing.assert_allclose(rho.sel(neuroid=["A", "B"]), 1 / (1 + noise_sd**2 / n_subjects), atol=0.04)
     assert rho.attrs["n_averaged"] == n_subjects
 
 
