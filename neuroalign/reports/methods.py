@@ -15,13 +15,10 @@ __all__ = ["glance", "methods", "provenance_rows", "references", "versions", "wa
 
 GENERAL = ("Benjamini & Hochberg 1995, J R Stat Soc B 57:289", "Nili et al. 2014, PLoS Comput Biol 10:e1003553",
            "Phipson & Smyth 2010, Stat Appl Genet Mol Biol 9:39")
-CORRECTIONS = {"bh": "the Benjamini-Hochberg procedure", "by": "the Benjamini-Yekutieli procedure"}
-NULLS = {
-    "shift": "circular shifts", "block": "permutations of contiguous blocks",
-    "blocks": "permutations of contiguous blocks",
-    "permute": "permutations", "permutation": "permutations", "groups": "permutations of whole groups",
-    "labels": "permutations of the stimulus labels", "stimulus-labels": "permutations of the stimulus labels",
-}
+CORRECTIONS = {"bh": "Benjamini-Hochberg over the targets of each metric and space",
+               "by": "Benjamini-Yekutieli over the targets of each metric and space"}
+NULLS = {"shift": "circular shifts", "block": "permutations of contiguous blocks or whole groups",
+         "permute": "permutations"}
 
 
 def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
@@ -35,7 +32,7 @@ def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
                "highest": float(np.nanmax(score)) if np.isfinite(score).any() else np.nan}
         for which, column in (("p", f"p < {alpha:g} (weak)"), ("q", f"q < {alpha:g} (strict)")):
             tested = which in part and np.isfinite(part[which].values).any()
-            row[column] = f"{int((part[which].values < alpha).sum()):,}" if tested else "not tested"
+            row[column] = int((part[which].values < alpha).sum()) if tested else np.nan
         rows.append(row)
     return rows
 
@@ -50,11 +47,10 @@ def methods(scores: xr.Dataset) -> str:
         seeds = table.loc[table["twin"]].groupby("base")["seed"].nunique()
         said.append("Untrained twins (same architecture, random weights): "
                     + _and(f"{name} ({n} seed{'s' if n > 1 else ''})" for name, n in seeds.items()) + ".")
-    kind = attrs.get("analysis") or ("encode" if "neuroid" in scores.dims else "compare")
-    said += _encoding(attrs) if kind == "encode" else _comparison(attrs)
+    said += _encoding(attrs) if attrs.get("analysis") == "encode" else _comparison(attrs)
     for metric in map(str, scores["metric"].values):
         if metric in METRICS:
-            said.append(f"{metric_label(metric)} (`{metric}`): {METRICS[metric].aggregation}.")
+            said.append(f"`{metric}`: {METRICS[metric].aggregation}.")
     said += _ceiling(attrs, scores) + _inference(attrs, scores)
     if attrs.get("random_state") is not None:
         said.append(f"Random state {attrs['random_state']}.")
@@ -90,11 +86,15 @@ def _encoding(attrs: dict) -> list[str]:
 
 def _comparison(attrs: dict) -> list[str]:
     said = []
+    if attrs.get("n_stimuli"):
+        pairs = f", {attrs['n_pairs']:,} pairs" if attrs.get("n_pairs") else ""
+        said.append(f"Both sides were matched by stimulus id: {attrs['n_stimuli']:,} stimuli{pairs}.")
     if attrs.get("rdm"):
         said.append(f"Model dissimilarities: {attrs['rdm']} distance between the features of stimuli.")
-    if attrs.get("n_stimuli"):
-        said.append(f"{attrs['n_stimuli']:,} stimuli." if isinstance(attrs["n_stimuli"], int) else "")
-    return [s for s in said if s]
+    if attrs.get("control"):
+        control = attrs["control"]
+        said.append(f"Controlled for: {_and(control) if isinstance(control, list) else control}.")
+    return said
 
 
 def _ceiling(attrs: dict, scores: xr.Dataset) -> list[str]:
@@ -102,38 +102,42 @@ def _ceiling(attrs: dict, scores: xr.Dataset) -> list[str]:
     source = attrs.get("ceiling")
     if not known:
         return ["No noise ceiling is available" + (f" ({source})." if isinstance(source, str) and source else ".")]
-    return [f"Noise ceiling, of the same aggregation as the score: {source}." if isinstance(source, str) else
-            "Noise ceilings have the same aggregation as the scores beside them."]
+    return ["Noise ceilings have the same aggregation as the scores beside them"
+            + (f": {source}." if isinstance(source, str) and source else ".")]
 
 
 def _inference(attrs: dict, scores: xr.Dataset) -> list[str]:
     said = []
-    null = attrs.get("nulls") or attrs.get("null")
+    null, n = attrs.get("nulls") or attrs.get("null"), attrs.get("n_permutations")
     if isinstance(null, dict) and null.get("n"):
-        what = NULLS.get(null.get("name"), null.get("name", "permutations"))
-        moved = f" of the {null['permuted']}" if null.get("permuted") and " of " not in what else ""
-        said.append(f"p-values: (1 + b) / (1 + B) with B = {null['n']:,} {what}{moved}, the analysis "
-                    f"repeated for each; the smallest possible p is {1 / (1 + null['n']):.2g}.")
-        if null.get("min_shift"):
-            said.append(f"Shortest shift: {null['min_shift']:g}.")
-    elif attrs.get("n_permutations"):
-        said.append(f"p-values: (1 + b) / (1 + B) with B = {attrs['n_permutations']:,} permutations.")
-    elif "p" not in scores:
+        what, n = NULLS.get(null.get("name"), null.get("name", "permutations")), null["n"]
+        moved = f" of the {null['permuted']}" if null.get("permuted") else ""
+        said.append(f"Null: {n:,} {what}{moved}, the analysis repeated for each"
+                    + (f"; shortest shift {null['min_shift']:g}." if null.get("min_shift") else "."))
+    elif n:
+        said.append(f"Null: {n:,} permutations" + (f" ({null})." if isinstance(null, str) else "."))
+    if "p" not in scores:
         said.append("Nothing was tested for significance.")
+    elif n:
+        said.append(f"p = (1 + b) / (1 + {n:,}), one-sided, where b counts the null scores that reach the observed "
+                    f"one; the smallest possible p is {1 / (1 + n):.2g}.")
     if "q" in scores:
-        how = CORRECTIONS.get(str(attrs.get("fdr", "")), attrs.get("fdr"))
-        said.append("q-values control the false discovery rate" + (f" by {how}" if how else "")
-                    + ", over the targets of each metric and space." * (attrs.get("analysis") == "encode")
-                    + "." * (attrs.get("analysis") != "encode"))
-    boots = attrs.get("bootstrap") or attrs.get("n_bootstraps")
-    if isinstance(boots, dict):
-        words = ", ".join(f"{k} {v}" for k, v in boots.items() if isinstance(v, (str, int, float)))
-        said.append(f"Intervals: bootstrap ({words}).")
-    elif boots:
-        said.append(f"Intervals: bootstrap with {boots:,} resamples.")
-    if isinstance(attrs.get("interval"), str):
-        said.append(f"Interval: {attrs['interval']}.")
+        how = str(attrs.get("fdr") or "")
+        said.append("q controls the false discovery rate" + (f": {CORRECTIONS.get(how, how)}." if how else "."))
+    intervals = attrs.get("interval")
+    for metric, how in (intervals.items() if isinstance(intervals, dict) else [("", intervals)]):
+        if how:
+            said.append(f"Intervals{f' of `{metric}`' if metric else ''}: {_interval(how)}.")
     return said
+
+
+def _interval(how) -> str:
+    if not isinstance(how, dict):
+        return str(how)
+    resampled = how.get("resampled")
+    found = resampled.values() if isinstance(resampled, dict) else [resampled] if resampled else []
+    units = list(dict.fromkeys(map(str, found)))
+    return str(how.get("method", "")) + (f", resampling {_and(units)}" if units else "")
 
 
 def warning_rows(named: Iterable[tuple[str, xr.Dataset]]) -> list[dict]:
@@ -158,7 +162,7 @@ def references(all_scores: Iterable[xr.Dataset]) -> list[str]:
         for metric in map(str, scores["metric"].values):
             if metric in METRICS:
                 found |= {part.strip() for part in METRICS[metric].reference.split(";")}
-        if attrs.get("fdr") == "bh" or ("q" in scores and "fdr" not in attrs):
+        if attrs.get("fdr") == "bh" or "Benjamini-Hochberg" in str(attrs.get("fdr")):
             found.add(GENERAL[0])
         if "ceiling_lower" in scores:
             found.add(GENERAL[1])

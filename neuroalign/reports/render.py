@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
+from neuroalign.plots.select import space_label
 from neuroalign.reports.sections import Picture, Table
 
 __all__ = ["picture", "prose", "score_frame", "slug", "table"]
 
 DPI = 192
 MOST_ROWS = 400
+MISSING = {"ceiling": "unavailable", "reliability": "unavailable", "p <": "not tested", "q <": "not tested"}
 PROBABILITIES = ("p", "q")
 HEADINGS = {"ci_low": "interval low", "ci_high": "interval high", "null_mean": "null mean", "null_sd": "null sd",
             "ceiling_lower": "ceiling, lower", "best_alpha": "alpha", "neuroid": "unit", "space_b": "space B",
@@ -107,7 +109,9 @@ def score_frame(frame: pd.DataFrame) -> pd.DataFrame:
         if not (empty or blank):
             keep.append(column)
     frame = frame[keep]
-    if {"model", "layer", "stream"} <= set(frame):
+    if "space" in frame and not {"model", "layer"} <= set(frame):
+        frame = frame.assign(space=frame["space"].map(space_label))
+    elif {"model", "layer", "stream"} <= set(frame):
         frame = frame.drop(columns="space")
     drop = [c for c in ("space_id", "neuroid_id", "metric", "stream") if c in frame
             and (c.endswith("_id") or frame[c].nunique() == 1)]
@@ -136,10 +140,11 @@ def _places(column: pd.Series) -> int:
 def _cell(value, column: str, numeric: bool, places: int) -> dict:
     if not numeric:
         missing = value is None or (isinstance(value, float) and np.isnan(value))
-        return {"text": "–" if missing else str(value), "value": None}
+        return {"text": "–" if missing else str(value), "value": None, "short": len(str(value)) <= 34}
     if not np.isfinite(value):
-        words = "unavailable" if column in ("ceiling", "reliability") and np.isnan(value) else "–"
-        return {"text": words if np.isnan(value) else str(value), "value": "" if np.isnan(value) else str(value)}
+        missing = np.isnan(value)
+        words = next((said for start, said in MISSING.items() if column.startswith(start)), "–")
+        return {"text": words if missing else str(value), "value": "" if missing else str(value)}
     if column in PROBABILITIES and 0 < value < 0.001:
         return {"text": "< 0.001", "value": repr(float(value))}
     said = f"{value:,.{places}f}" if abs(value) >= 10 ** -places / 2 or value == 0 else f"{value:.1e}"

@@ -113,9 +113,13 @@ def default_sections(scores: xr.Dataset, title: str | None = None) -> list[Secti
     scores_.validate(scores)
     dim = next((d for d in ("neuroid", "target", "space_b") if d in scores["score"].dims), None)
     metrics = ", ".join(metric_label(str(m)) for m in scores["metric"].values)
-    n_models, n_spaces = spaces_table(scores)["model"].nunique(), scores.sizes["space"]
+    table = spaces_table(scores)
+    n_models, n_twins = (table.loc[table["twin"] == twin, "model"].nunique() for twin in (False, True))
+    n_spaces = scores.sizes["space"]
     words = {"neuroid": "measured units", "target": "targets", "space_b": "spaces to compare with", None: ""}
     text = f"{_count(n_spaces, 'feature space')} of {_count(n_models, 'model')}"
+    if n_twins:
+        text += f" and {_count(n_twins, 'random network')}"
     if dim:
         text += f", {scores.sizes[dim]:,} {words[dim]}"
     text += f". Measured by {metrics}."

@@ -1,8 +1,10 @@
 """Scores in a notebook."""
 
+import numpy as np
 import xarray as xr
 
 from neuroalign.data import scores as scores_
+from neuroalign.plots.select import space_label
 from neuroalign.reports import methods as words
 from neuroalign.reports.render import inline, picture, score_frame, table
 from neuroalign.reports.report import templates
@@ -41,8 +43,6 @@ class ScoresView:
         self.scores = scores
 
     def __repr__(self) -> str:
-        from neuroalign.plots.select import space_label
-
         sizes = self.scores["score"].sizes
         lines = ["Scores: " + ", ".join(f"{n:,} {d if n == 1 else d + 's'}" for d, n in sizes.items())]
         for row, metric in zip(words.glance("", self.scores), self.scores["metric"].values):
@@ -52,7 +52,7 @@ class ScoresView:
                 top = score.stack(cell=score.dims).dropna("cell").idxmax("cell").item()
                 parts = dict(zip(score.dims, top if isinstance(top, tuple) else (top,)))
                 where = ", ".join(space_label(v) if d.startswith("space") else str(v) for d, v in parts.items())
-            weak, strict = (row[k] for k in row if k.startswith(("p <", "q <")))
+            weak, strict = ("not tested" if np.isnan(row[k]) else f"{row[k]:,}" for k in row if k[1:3] == " <")
             lines.append(f"  {row['metric']}: {row['scores']:,} scores, median {row['median']:.3f}, highest "
                          f"{row['highest']:.3f} ({where}); p < 0.05: {weak}, q < 0.05: {strict}")
         said = words.warning_rows([("", self.scores)])

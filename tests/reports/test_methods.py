@@ -1,0 +1,64 @@
+"""The methods paragraph says what the attrs say, and nothing else."""
+
+import numpy as np
+import pytest
+
+from neuroalign.reports.methods import commit_of, glance, methods, references, warning_rows
+
+
+def test_encoding_is_described(encoding):
+    said = methods(encoding)
+    for words in ("3 values between 0.1 and 1e+03", "inner cross-validation (blocks(5, gap=8))",
+                  "blocks(6, gap=8), 6 in all, with 290 to 298 training and 60 to 61 test samples; up to 16 samples",
+                  "16 s", "glover haemodynamic response, at their onset", "word_rate and sound_power",
+                  "200 circular shifts of the events", "shortest shift 150", "smallest possible p is 0.005",
+                  "Benjamini-Hochberg", "split halves of the subjects", "out-of-fold predictions of all folds pooled",
+                  "Random state 0"):
+        assert words in said, words
+    assert "high-pass" not in said
+
+
+def test_comparison_is_described(comparison):
+    said = methods(comparison())
+    for words in ("6, of net and text", "net (1 seed)", "92 stimuli, 4,186 pairs", "correlation distance",
+                  "999 permutations (stimulus labels permuted)", "smallest possible p is 0.001",
+                  "percentile bootstrap, 95%, resampling stimuli and subjects", "No noise ceiling is available"):
+        assert words in said, words
+    assert "ridge" not in said
+
+
+def test_what_is_not_known_is_not_said(comparison):
+    scores = comparison()[["score"]]
+    scores.attrs = {}
+    said = methods(scores)
+    assert "Nothing was tested for significance." in said and "ridge" not in said and "Random state" not in said
+
+
+def test_counts(comparison):
+    row = glance("a", comparison())[0]
+    assert row["scores"] == 12 and row["p < 0.05 (weak)"] == 6 and row["q < 0.05 (strict)"] == 4
+    assert np.isnan(glance("a", comparison().drop_vars(["p", "q"]))[0]["q < 0.05 (strict)"])
+
+
+def test_warnings_are_counted_once_each(comparison):
+    rows = warning_rows([("first", comparison()), ("second", comparison())])
+    assert len(rows) == 1 and rows[0]["said"] == 2 and rows[0]["in"] == "first; second"
+
+
+def test_references_follow_the_metrics(comparison, encoding):
+    found = " ".join(references([comparison()]))
+    assert "Kriegeskorte" in found and "Benjamini" in found and "Naselaris" not in found
+    assert "Naselaris" in " ".join(references([encoding]))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_commit_is_read_from_the_checkout(tmp_path, packed):
+    git = tmp_path / ".git"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    if packed:
+        (git / "packed-refs").write_text("# pack-refs\nabc123 refs/heads/main\n")
+    else:
+        (git / "refs" / "heads" / "main").write_text("abc123\n")
+    (tmp_path / "deep").mkdir()
+    assert commit_of(tmp_path / "deep") == "abc123"
