@@ -3,9 +3,10 @@
 from neuroalign.plots.bars import bars
 from neuroalign.plots.brain import sites
 from neuroalign.plots.matrix import matrix
+from neuroalign.plots.photos import photo_grid
 from neuroalign.plots.profile import layer_profile
 from neuroalign.plots.rdms import rdm_panel
 from neuroalign.plots.simple import difference, scatter
 from neuroalign.plots.style import Figure
 
-__all__ = ["Figure", "bars", "difference", "layer_profile", "matrix", "rdm_panel", "scatter", "sites"]
+__all__ = ["Figure", "bars", "difference", "layer_profile", "matrix", "photo_grid", "rdm_panel", "scatter", "sites"]
