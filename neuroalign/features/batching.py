@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,8 +80,9 @@ def run_batches(items: Sequence[Item], prepare: Callable, forward: Callable,
                 budget: Budget) -> Iterator[tuple[list[Item], Any]]:
     """Run items through a model in batches of similar length, the longest first.
 
-    The next batch is prepared in a thread while one is in the model. Where memory runs out the batch is halved and
-    run again; nothing that was yielded is lost or repeated.
+    On an accelerator the next batch is prepared in a thread while one is in the model (on a CPU, which is busy
+    anyway, when it is needed). Where memory runs out the batch is halved and run again; nothing that was yielded is
+    lost or repeated.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ def run_batches(items: Sequence[Item], prepare: Callable, forward: Callable,
             batch, future = following or _submit(pool, prepare, queue, budget)
             following = _submit(pool, prepare, queue, budget) if queue else None
             try:
-                ready, inputs = future.result()
+                ready, inputs = future()
                 result = forward(ready, inputs) if ready else None
                 failed = None
             except Exception as error:
@@ -113,14 +115,11 @@ def run_batches(items: Sequence[Item], prepare: Callable, forward: Callable,
                     budget.grow()
             elif len(batch) > 1 and out_of_memory(failed):
                 if following:
-                    following[1].cancel()
                     queue.extendleft(reversed(following[0]))
                     following = None
                 queue.extendleft(reversed(batch))
                 budget.shrink(len(batch), batch[0].length)
             else:
-                if following:
-                    following[1].cancel()
                 raise failed
 
 
@@ -128,4 +127,6 @@ def _submit(pool, prepare, queue, budget):
     batch = [queue.popleft()]
     while queue and queue[0].group == batch[0].group and budget.fits(len(batch) + 1, batch[0].length):
         batch.append(queue.popleft())
-    return batch, pool.submit(prepare, batch)
+    if budget.device.type == "cpu":
+        return batch, partial(prepare, batch)
+    return batch, pool.submit(prepare, batch).result

@@ -129,7 +129,7 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
         entry = _entry(store, model, stimuli, {"rows": "stimuli", **choices})
         jobs.append(StimulusJob(model, entry, stimuli, plain, budget, random_state, skip, pooling=pooling, rows=rows,
                                 bad=bad))
-    if words:
+    if words or (wanted is not None and "word" in wanted):
         _check_words(model, words, by_word, pooling)
         derived = stimuli.words()
         entry = _entry(store, model, derived, {"rows": "words", "context": context, **choices})

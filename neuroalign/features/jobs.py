@@ -245,7 +245,8 @@ def _repair(entry: Entry, names: Sequence[str]) -> None:
 def _report(job: Job) -> None:
     """Warn of rows that were skipped, now or in an earlier run, and of rows that are not finite."""
     shards = job.entry.shards()
-    for key, what in (("skipped", "were skipped and have NaN rows"), ("not_finite", "have values that are not finite")):
+    problems = {"skipped": "were skipped and have NaN rows", "not_finite": "have values that are not finite"}
+    for key, what in problems.items():
         ids = list(dict.fromkeys(i for shard in shards for i in shard.get(key, ())))
         if ids:
             warn_user(f"model {job.model.id!r}: {len(ids)} {job.unit} {what}: {list_ids(ids)}.",

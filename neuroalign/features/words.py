@@ -140,13 +140,15 @@ def plan_windows(model: LoadedModel, words: StimulusSet, context: int) -> list[W
     limit = context if text.max_tokens is None else min(context, text.max_tokens)
     if context < 4:
         raise ValueError(f"context: got {context}, expected at least 4 tokens.")
-    if causal and limit < context:
-        raise ValueError(f"context: got {context} tokens, but model {model.id!r} takes at most {text.max_tokens}. "
-                         f"Use context={text.max_tokens} or less.")
     room = limit if causal else limit - len(text.prefix) - len(text.suffix)
     left, right = (room // 2, 0) if causal else (room // 4, room // 4)
     windows = []
     for passage in _passages(model, words):
+        if causal and limit < context and len(passage.tokens) > limit:
+            raise ValueError(
+                f"context: got {context} tokens, but model {model.id!r} takes at most {text.max_tokens}, and passage "
+                f"{passage.parent!r} has {len(passage.tokens)}. Use context={text.max_tokens} or less."
+            )
         windows += _cut(passage, room, left, right, words.ids)
     return windows
 
