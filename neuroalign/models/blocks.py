@@ -60,7 +60,7 @@ LAYOUTS = {
     "olmo": LLAMA,
     "phi3": LLAMA,
     "gpt2": Layout(("transformer.h",), "attn", "mlp", "transformer.ln_f"),
-    "opt": Layout(("model.decoder.layers",), "self_attn", "fc2", "model.decoder.final_layer_norm"),
+    "opt": Layout(("model.decoder.layers",), "self_attn", norm="model.decoder.final_layer_norm"),
     "gpt_neox": Layout(("gpt_neox.layers",), "attention", "mlp", "gpt_neox.final_layer_norm"),
     "mamba": Layout(("backbone.layers",), norm="backbone.norm_f"),
     "vit": VIT,

@@ -12,26 +12,26 @@ __all__ = ["FAMILIES", "find_adapter"]
 FAMILIES = {cls.family: cls for cls in (TextEncoder, CausalLM, VisionTransformer, CNN, DualEncoder)}
 
 
-def find_adapter(config, entry=None):
-    """Return the adapter of a configuration; a zoo entry that names another family is refused.
+def find_adapter(model_type: str, entry=None):
+    """Return the adapter of a model type; a zoo entry that names another family is refused.
 
     Raises
     ------
     ValueError
         No adapter reads this model type; names those that are read, and `neuroalign.models.wrap`.
     """
-    families = {name: family for name, family in FAMILIES.items() if config.model_type in family.model_types}
+    families = {name: family for name, family in FAMILIES.items() if model_type in family.model_types}
     if entry is not None and entry.family in families:
         return families[entry.family]()
     if entry is not None and families:
         raise ValueError(
-            f"zoo entry {entry.id!r}: family {entry.family!r} does not read model type {config.model_type!r}, "
+            f"zoo entry {entry.id!r}: family {entry.family!r} does not read model type {model_type!r}, "
             f"expected {' or '.join(map(repr, families))}."
         )
     if not families:
         known = sorted({name for family in FAMILIES.values() for name in family.model_types})
         raise ValueError(
-            f"model type {config.model_type!r}: no adapter reads it.{suggest(config.model_type, known)} Known: "
+            f"model type {model_type!r}: no adapter reads it.{suggest(model_type, known)} Known: "
             f"{', '.join(known)}. For any other module use neuroalign.models.wrap(module, preprocess, layers)."
         )
     return next(iter(families.values()))()

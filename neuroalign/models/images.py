@@ -90,11 +90,26 @@ def open_image(path) -> Image.Image:
 
 def load_image_input(folder: Path) -> ImageInput:
     """Return the image side of a model from the image processor in its folder (the PIL one, on every machine)."""
-    from transformers import AutoImageProcessor
+    import transformers
 
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+    # The processor of DINOv3 exists for torchvision alone; that of ViT does the same with the same settings.
+    with_torchvision = _processor_type(folder).startswith("DINOv3ViT")
+    make = transformers.ViTImageProcessorPil if with_torchvision else transformers.AutoImageProcessor
+    options = {} if with_torchvision else {"backend": "pil"}
+    processor = make.from_pretrained(folder, local_files_only=True, **options)
 
     def process(images):
         return processor(images=images, return_tensors="pt")["pixel_values"]
 
     return ImageInput(process, processor.to_dict())
+
+
+def _processor_type(folder: Path) -> str:
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (folder / name).is_file():
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            return str(content.get("image_processor_type") or content.get("feature_extractor_type") or "")
+    raise FileNotFoundError(
+        f"model folder {str(folder)!r}: no 'preprocessor_config.json', so images cannot be prepared for it. Save the "
+        "image processor of the model there (processor.save_pretrained)."
+    )

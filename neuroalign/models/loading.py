@@ -24,6 +24,9 @@ __all__ = ["load_model"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
+)  # fmt: skip
 POOLERS = ("pooler",)  # parts that a checkpoint may lack without harm to the rest
 
 
@@ -44,6 +47,11 @@ class Source:
         """Return the tokenizer."""
         from transformers import AutoTokenizer
 
+        if self.gguf is None and not any((self.folder / name).is_file() for name in TOKENIZER_FILES):
+            raise FileNotFoundError(
+                f"model folder {str(self.folder)!r}: no tokenizer ({', '.join(TOKENIZER_FILES)}). Save the tokenizer "
+                "of the model there (tokenizer.save_pretrained)."
+            )
         return AutoTokenizer.from_pretrained(self.folder, **self.options)
 
 
@@ -154,10 +162,7 @@ def _load_efficientnet_lite(entry: ZooEntry, seed: int | None):
 def _load_transformers(source: Source, entry: ZooEntry | None, seed: int | None):
     _check_folder(source)
     with _quiet():
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(source.folder, **source.options)
-        adapter = find_adapter(config, entry)
+        config, adapter = _read_config(source, entry)
         adapter.configure(config)
         make = _model_class(adapter, config, entry)
         if seed is not None:
@@ -181,6 +186,16 @@ def _check_folder(source: Source) -> None:
             import gguf  # noqa: F401
         except ImportError as error:
             raise MissingExtra(f"a GGUF model needs {error.name!r}. Run: pip install gguf accelerate") from None
+
+
+def _read_config(source: Source, entry: ZooEntry | None):
+    from transformers import AutoConfig
+
+    if source.gguf is None:  # so that a type which no adapter reads is said to be so before transformers stumbles
+        settings = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
+        find_adapter(str(settings.get("model_type")), entry)
+    config = AutoConfig.from_pretrained(source.folder, **source.options)
+    return config, find_adapter(config.model_type, entry)
 
 
 def _model_class(adapter, config, entry: ZooEntry | None):

@@ -159,9 +159,9 @@ def _max_tokens(tokenizer, config) -> int | None:
 
 def _reserved_positions(config) -> int:
     # These count positions from the padding index on, so that the first ones are never used.
-    if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+    if config.model_type in ("roberta", "xlm-roberta"):
         return (config.pad_token_id or 0) + 1
-    return 0
+    return 2 if config.model_type == "mpnet" else 0
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
