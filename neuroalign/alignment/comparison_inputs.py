@@ -273,7 +273,8 @@ def _shared_ids(known, on_missing) -> np.ndarray:
         different = shared.symmetric_difference(here)
         if len(different) and on_missing == "error":
             raise NotAligned(f"features {names[0]!r} and {name!r} do not cover the same stimuli: "
-                             f"{list_ids(different)} stand in one alone. Pass on_missing='drop' to use what both have.")
+                             f"{list_ids(different)} stand in one alone. Pass on_missing='drop' to use what both "
+                             "have.")
         shared = shared[shared.isin(here)]
     if not len(shared):
         raise NotAligned("the two sides share no stimulus_id.")
