@@ -35,6 +35,8 @@ class Layout:
         Samples purged on both sides of a test block.
     gap_seconds : float or None
     groups, runs : array of shape (n_samples,), or None
+    onsets : array of shape (n_samples,), or None
+        Seconds of the samples that are timed events (words of a film): they are a time series without a fixed step.
     """
 
     time_series: bool
@@ -43,24 +45,35 @@ class Layout:
     gap_seconds: float | None
     groups: np.ndarray | None
     runs: np.ndarray | None
+    onsets: np.ndarray | None = None
+
+    def purge(self, rows=None) -> dict:
+        """Return the arguments of `make_folds` for these rows: where they stand, and the gap in the same units."""
+        if self.onsets is None:
+            return {"positions": rows, "gap": self.gap}
+        return {"positions": self.onsets if rows is None else self.onsets[rows], "gap": self.gap_seconds}
 
 
 def make_layout(responses: xr.DataArray, groups, gap: float | None, hrf: str | None) -> Layout:
     """Read groups, runs and the purge gap off the responses (gap in seconds; see `encode`)."""
     dim = sample_dim(responses)
     groups = _find_groups(responses, groups)
-    runs = responses["run"].values if dim == "time" and "run" in responses.coords else None
-    if dim != "time":
+    onsets = _find_onsets(responses, dim)
+    timed = dim == "time" or onsets is not None
+    runs = responses["run"].values if timed and "run" in responses.coords else None
+    if not timed:
         if gap:
-            raise ValueError(f"gap: got {gap!r} s, but the samples are on {dim!r} and have no clock. Leave gap=None.")
+            raise ValueError(f"gap: got {gap!r} s, but the samples are on {dim!r} and have no clock (a coord 'onset' in "
+                             "seconds). Leave gap=None.")
         return Layout(False, responses.sizes[dim], 0, None, groups, None)
     if gap is None:
         slow = hrf is not None or responses.attrs.get("kind") == "fmri"
         gap = HRF_SECONDS if slow else NEURAL_SECONDS
     if gap < 0:
         raise ValueError(f"gap: got {gap!r}, expected seconds of at least 0.")
-    samples = int(np.ceil(round(gap / sample_step(responses), 6)))
-    return Layout(True, responses.sizes[dim], samples, float(gap), groups, runs)
+    step = sample_step(responses) if onsets is None else max(np.median(np.diff(onsets)), 1e-9)
+    samples = int(np.ceil(round(gap / step, 6)))
+    return Layout(True, responses.sizes[dim], samples, float(gap), groups, runs, onsets)
 
 
 def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: int, random_state: int):
@@ -71,8 +84,8 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
     outer : Folds
     inner : list of Folds or "loo"
     """
-    outer = make_folds(_auto(cv, layout), layout.n_samples, groups=layout.groups, runs=layout.runs, gap=layout.gap,
-                       n_splits=n_splits, random_state=random_state, time_series=layout.time_series)
+    outer = make_folds(_auto(cv, layout), layout.n_samples, groups=layout.groups, runs=layout.runs, n_splits=n_splits,
+                       random_state=random_state, time_series=layout.time_series, **layout.purge())
     if isinstance(inner_cv, str) and inner_cv == "loo":
         return outer, ["loo"] * len(outer)
     if isinstance(inner_cv, Folds) or (not isinstance(inner_cv, (str, int)) and not hasattr(inner_cv, "split")):
@@ -85,9 +98,8 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
         splits = n_inner_splits
         if groups is not None:
             splits = max(2, min(splits, len(np.unique(groups))))
-        inner.append(make_folds(_auto(inner_cv, layout), len(train), groups=groups, runs=runs, positions=train,
-                                gap=layout.gap, n_splits=splits, random_state=random_state,
-                                time_series=layout.time_series))
+        inner.append(make_folds(_auto(inner_cv, layout), len(train), groups=groups, runs=runs, n_splits=splits,
+                                random_state=random_state, time_series=layout.time_series, **layout.purge(train)))
     return outer, inner
 
 
@@ -144,11 +156,28 @@ def _auto(cv, layout):
     return "blocks" if layout.time_series else "kfold"
 
 
+def _find_onsets(responses, dim):
+    """Onsets of stimuli that are timed events and occur once; None for others."""
+    if dim == "time" or "onset" not in responses.coords or responses["onset"].dims != (dim,):
+        return None
+    repeated = dim == "presentation" and len(np.unique(responses["stimulus_id"].values)) < responses.sizes[dim]
+    if repeated:
+        return None
+    onsets = responses["onset"].values.astype(float)
+    runs = responses["run"].values if "run" in responses.coords else np.zeros(len(onsets))
+    back = (np.diff(onsets) < 0) & (runs[1:] == runs[:-1])
+    if back.any() or np.isnan(onsets).any():
+        raise ValueError(f"responses: the onsets of {dim!r} do not ascend within a run ({int(back.sum())} steps back, "
+                         f"{int(np.isnan(onsets).sum())} missing). Sort the events: responses.sortby('onset').")
+    return onsets
+
+
 def _find_groups(responses, groups):
     dim = sample_dim(responses)
     if groups is None:
         # Presentations of one stimulus never straddle folds.
-        return responses["stimulus_id"].values if dim == "presentation" else None
+        ids = responses["stimulus_id"].values if dim == "presentation" else ()
+        return ids if len(np.unique(ids)) < len(ids) else None
     if isinstance(groups, str):
         if groups not in responses.coords or responses[groups].dims != (dim,):
             have = [c for c in responses.coords if responses[c].dims == (dim,)]
