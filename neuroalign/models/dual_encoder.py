@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 from neuroalign.models.base import Family
 from neuroalign.models.blocks import has_module, tower_layers
@@ -71,9 +73,13 @@ class DualEncoder(Family):
                 tensors |= text
             else:
                 pixels = model.processors["image"].batch(stimuli, model.device, model.dtype)
-                streams["image"] = patch_masks(model.module.config.vision_config, pixels)
+                streams["image"] = self.image_masks(model, pixels)
                 tensors["pixel_values"] = pixels
         return Inputs(tensors, streams, offsets)
+
+    def image_masks(self, model: LoadedModel, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the streams of a batch of images."""
+        return patch_masks(model.module.config.vision_config, pixels)
 
     def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
         """Run each tower that has input, with its projection; returns {tower: output of the tower}."""

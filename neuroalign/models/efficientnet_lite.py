@@ -16,7 +16,7 @@ from neuroalign.models.adapter import Layer, LoadedModel
 from neuroalign.models.cnn import FeatureMaps
 from neuroalign.models.images import ImageInput
 
-__all__ = ["EfficientNetLite", "EfficientNetLite0", "rename_checkpoint"]
+__all__ = ["EfficientNetLite", "EfficientNetLite0", "lite_layers", "rename_checkpoint"]
 
 # repeats, kernel, stride, expansion, channels in, channels out
 STAGES = (
@@ -47,10 +47,14 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, 1000)."""
+        return self.classifier(self.pool(self.features(pixel_values)))
+
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the feature maps of the head (batch, 1280, 7, 7)."""
         x = self.stem(pixel_values)
         for block in self.blocks:
             x = block(x)
-        return self.classifier(self.pool(self.head(x)))
+        return self.head(x)
 
 
 class InvertedResidual(nn.Module):
@@ -101,8 +105,15 @@ class EfficientNetLite(FeatureMaps):
 
     def layers(self, model: LoadedModel, taps=("block",)) -> list[Layer]:
         """Return stem, blocks, head, pool and classifier, equally spaced in depth."""
-        paths = ["stem", *(f"blocks.{i}" for i in range(len(model.module.blocks))), "head", "pool", "classifier"]
-        return [Layer(p, i / (len(paths) - 1), "image", ("image", "all"), masked=False) for i, p in enumerate(paths)]
+        return lite_layers(model.module)
+
+
+def lite_layers(module: EfficientNetLite0, prefix: str = "", last: str = "classifier") -> list[Layer]:
+    """Return the layers from stem to `last`, equally spaced in depth; `prefix` is the path of the module."""
+    paths = ["stem", *(f"blocks.{i}" for i in range(len(module.blocks))), "head", "pool", "classifier"]
+    paths = paths[: paths.index(last) + 1]
+    streams, end = ("image", "all"), len(paths) - 1
+    return [Layer(prefix + p, i / end, "image", streams, masked=False) for i, p in enumerate(paths)]
 
 
 def preprocess(images: list[Image.Image]) -> torch.Tensor:

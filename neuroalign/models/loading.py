@@ -14,7 +14,7 @@ from neuroalign import linalg
 from neuroalign.data import file_sha256
 from neuroalign.data.packages import find_file
 from neuroalign.errors import MissingExtra, check_option, list_ids, suggest
-from neuroalign.models import efficientnet_lite
+from neuroalign.models import derived, efficientnet_lite
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.families import find_adapter
 from neuroalign.models.hub import fetch_repository
@@ -84,8 +84,8 @@ def load_model(name: str, *, device="auto", dtype: str = "float32", random_state
     base, seed = _parse(name, random_state)
     target = linalg.resolve(device)
     entry = _find_entry(base, zoo)
-    if entry is not None and entry.family == "efficientnet_lite":
-        loaded = _load_efficientnet_lite(entry, seed)
+    if entry is not None and entry.family in OWN:
+        loaded = OWN[entry.family](entry, seed, zoo)
     else:
         loaded = _load_transformers(_locate(base, entry), entry, seed)
     module, adapter, processors, weights, untrained = loaded
@@ -144,7 +144,7 @@ def _locate(base: str, entry: ZooEntry | None) -> Source:
     return Source(folder, f"hub:{base}@{commit}")
 
 
-def _load_efficientnet_lite(entry: ZooEntry, seed: int | None):
+def _load_efficientnet_lite(entry: ZooEntry, seed: int | None, zoo):
     adapter = efficientnet_lite.EfficientNetLite()
     if seed is not None:
         module = _seeded(efficientnet_lite.EfficientNetLite0, seed)
@@ -157,6 +157,14 @@ def _load_efficientnet_lite(entry: ZooEntry, seed: int | None):
         module.load_state_dict(efficientnet_lite.rename_checkpoint(state), strict=True)
         weights = f"sha256:{package.sha256}"
     return module, adapter, adapter.load_processors(), weights, ()
+
+
+def _load_derived(entry: ZooEntry, seed: int | None, zoo):
+    variant = "" if seed is None else f"@random.{seed}"
+    return derived.load_derived(entry, seed, lambda part: load_model(part + variant, device="cpu", zoo=zoo))
+
+
+OWN = {"efficientnet_lite": _load_efficientnet_lite, "derived": _load_derived}  # models that neuroalign defines
 
 
 def _load_transformers(source: Source, entry: ZooEntry | None, seed: int | None):

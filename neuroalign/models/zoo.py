@@ -1,5 +1,6 @@
 """The zoo: what each model is, where its weights are, what it was trained for."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -44,6 +45,8 @@ class ZooEntry(BaseModel):
         Local folder in the layout of transformers, relative to the YAML file.
     package : Package or None
         Weights inside an installed distribution. With `gguf`, the file is a GGUF file.
+    parts : mapping or None
+        Of a derived model: tower -> id of the entry it is made of; `package` then carries what joins them.
     transformers_class : str or None
         Class that loads it, where the automatic one would load another.
     modalities : tuple of str
@@ -62,6 +65,7 @@ class ZooEntry(BaseModel):
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     folder: str | None = None
     package: Package | None = None
+    parts: Mapping[str, str] | None = None
     gguf: bool = False
     transformers_class: str | None = None
     modalities: tuple[Literal["image", "text"], ...]
@@ -74,6 +78,8 @@ class ZooEntry(BaseModel):
     @property
     def source(self) -> str:
         """Where the weights come from, in words; an unpinned hub revision is said to be so."""
+        if self.parts is not None:
+            return f"made of {' and '.join(self.parts.values())}"
         if self.package is not None:
             return f"package {self.package.distribution}"
         if self.folder is not None:

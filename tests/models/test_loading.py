@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from neuroalign.errors import MissingExtra
-from neuroalign.models import HubUnreachable, hub, list_models, load_model
+from neuroalign.models import HubUnreachable, hub, load_model
 from neuroalign.models.hub import fetch_repository
 
 
@@ -183,9 +183,3 @@ def test_the_local_cache_of_the_hub_is_used_and_its_commit_recorded(tiny_folder,
     assert twin.id == "some/bert@random.2" and "random(2)" in twin.weights
 
 
-def test_every_zoo_entry_has_an_adapter():
-    from neuroalign.models.families import FAMILIES
-
-    for entry in list_models():
-        assert entry.family in FAMILIES or entry.package is not None, entry.id
-        assert entry.revision is None or len(entry.revision) == 40

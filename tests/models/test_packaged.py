@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from neuroalign.data.packages import find_file
 from neuroalign.models import attach, load_model
+from neuroalign.models.derived import class_names, embed_sentences, fit_projection
 from neuroalign.models.efficientnet_lite import EfficientNetLite0, preprocess, rename_checkpoint
 
 PALACE, DAISY = 698, 985  # ImageNet-1k class indices, in the order of its 1,000 WordNet ids
@@ -38,8 +40,6 @@ def test_efficientnet_lite_names_photographs(packaged, photographs, run):
 
 
 def test_efficientnet_lite_checkpoint_fits_exactly(packaged):
-    from neuroalign.data.packages import find_file
-
     package = packaged("efficientnet-lite0").entry.package
     path = find_file(package.distribution, package.path, package.sha256)
     renamed = rename_checkpoint(torch.load(path, weights_only=True))
@@ -98,8 +98,6 @@ def test_minilm_knows_paraphrases(packaged, run):
 
 def test_minilm_equals_sentence_transformers(packaged, run):
     transformers = pytest.importorskip("sentence_transformers")
-    from neuroalign.data.packages import find_file
-
     package = packaged("minilm").entry.package
     folder = find_file(package.distribution, package.path).parent
     reference = transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
@@ -133,6 +131,94 @@ def test_smollm2_layers_equal_hidden_states(packaged, run):
     torch.testing.assert_close(caught["model.layers.0.input"], states[0], rtol=0, atol=0)
     torch.testing.assert_close(caught["model.layers.14"], states[15], rtol=0, atol=0)
     torch.testing.assert_close(caught["model.norm"], states[30], rtol=0, atol=0)
+
+
+def rank_of_match(similarity):
+    """Rank of the matching column of each row, 1 is best."""
+    return (similarity >= similarity.diagonal()[:, None]).sum(1)
+
+
+def test_projection_equals_scikit_learn():
+    from sklearn.linear_model import Ridge
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 8)) + 1, rng.normal(size=(50, 3))
+    weight, bias = fit_projection(torch.tensor(x), torch.tensor(y), 2.0)
+    reference = Ridge(alpha=2.0).fit(x, y)
+    np.testing.assert_allclose(weight, reference.coef_, atol=1e-6)
+    np.testing.assert_allclose(bias, reference.intercept_, atol=1e-6)
+
+
+def test_derived_names_unseen_classes(packaged):
+    """Fitted on 800 classes, names the other 200 (acceptance: top-1 .330, top-5 .570)."""
+    model = packaged("derived")
+    package = model.entry.package
+    names = class_names(find_file(package.distribution, package.path, package.sha256))
+    assert len(names) == 1000 and names[PALACE] == "palace" and names[DAISY] == "daisy"
+    x = embed_sentences(model.module.text_model, model.processors["text"], names)
+    y = torch.nn.functional.normalize(model.module.image_model.classifier.weight.detach(), dim=1)
+    order = np.random.default_rng(0).permutation(1000)
+    seen, unseen = order[:800], order[800:]
+    weight, bias = fit_projection(x[seen], y[seen])
+    guess = torch.nn.functional.normalize(x[unseen] @ weight.T + bias, dim=1)
+    rank = rank_of_match(guess @ y[unseen].T)
+    assert abs((rank == 1).float().mean() - 0.330) < 0.01
+    assert abs((rank <= 5).float().mean() - 0.570) < 0.01
+
+
+def test_derived_matches_photographs_and_captions(packaged, photographs, run):
+    model = packaged("derived")
+    captions = ["a temple with a roof", "a flower in a garden"]
+    both = [p | {"text": c} for p, c in zip(photographs, captions)]
+    _, caught, output = run(model, both)
+    torch.testing.assert_close(caught["image_model.pool"][:, 0], output["image"])
+    torch.testing.assert_close(caught["text_projection"][:, 0], output["text"])
+    image, text = (torch.nn.functional.normalize(output[t], dim=1) for t in ("image", "text"))
+    assert (image @ text.T).argmax(1).tolist() == [0, 1]
+    _, alone, _ = run(packaged("efficientnet-lite0"), photographs)
+    torch.testing.assert_close(caught["image_model.blocks.14"], alone["blocks.14"])
+    assert len({x.name for x in model.adapter.layers(model)}) == 19 + 8
+
+
+def test_derived_twin_is_random_in_both_towers(packaged, run, photographs):
+    model, twin = packaged("derived"), load_model("derived@random.1", device="cpu")
+    assert twin.weights != model.weights and twin.weights.count("random(1)") == 2
+    ours, theirs = model.module.state_dict(), twin.module.state_dict()
+    for part in ("image_model.stem.0", "text_model.encoder.layer.0.output.dense", "text_projection"):
+        assert not torch.equal(ours[f"{part}.weight"], theirs[f"{part}.weight"])
+    again = load_model("derived@random.1", device="cpu").module.state_dict()
+    assert all(torch.equal(theirs[k], again[k]) for k in theirs)
+
+
+def test_derived_on_objects(packaged, mirror, run):
+    """Names 92 objects among 78 names, and its modality gap (acceptance values)."""
+    import json
+
+    import pandas as pd
+
+    model = packaged("derived")
+    table = pd.read_csv(mirror / "objects92" / "stimuli.csv")
+    folder = mirror / "objects92" / "images_gray"
+    known = {k: v["value"] for k, v in json.loads((mirror / "acceptance.json").read_text()).items()}
+    rows = [{"stimulus_id": str(i), "image": str(folder / f"{i:02d}.png")} for i in range(92)]
+    images = torch.cat([run(model, rows[i : i + 23])[2]["image"] for i in range(0, 92, 23)])
+    names = list(dict.fromkeys(table["name"]))
+    texts = run(model, [{"stimulus_id": n, "text": n} for n in names])[2]["text"]
+    texts = torch.nn.functional.normalize(texts, dim=1)
+    similarity = images @ texts.T
+    similarity = (similarity - similarity.mean(0)) / similarity.std(0, correction=0)
+    match = torch.tensor([names.index(n) for n in table["name"]])
+    rank = (similarity >= similarity.gather(1, match[:, None])).sum(1)
+    unit = torch.nn.functional.normalize(images, dim=1)
+    got = {
+        "n_names": len(names),
+        "top1": (rank == 1).float().mean().item(),
+        "top5": (rank <= 5).float().mean().item(),
+        "modality_gap_centroid_l2": (unit.mean(0) - texts[match].mean(0)).norm().item(),
+        "matched_cosine_mean": (unit * texts[match]).sum(1).mean().item(),
+    }
+    for key, value in got.items():
+        assert abs(value - known[f"devise.obj92.{key}"]) < 0.01, key
 
 
 def test_layers_reproduce_the_published_geometry(packaged, mirror):
