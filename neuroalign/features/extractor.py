@@ -104,7 +104,8 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
             fill(job, storage_dtype=storage_dtype, progress=progress, only=shard)
             stored += _stored(job)
         del model, jobs
-        gc.collect()
+        if len(models) > 1:
+            gc.collect()  # the next model needs the memory
     return FeatureSet(stored)
 
 

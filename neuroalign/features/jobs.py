@@ -156,7 +156,8 @@ def fill(job: Job, *, storage_dtype: str = "float32", progress: bool = True,
     names = [s.name for s in job.spaces]
     _repair(job.entry, names)
     shards = job.shards() if only is None else job.shards()[only[0]::only[1]]
-    left = [s for s in shards if _missing(job.entry, names, *s)]
+    ledger = job.entry.ledger()
+    left = [s for s in shards if _missing(ledger, names, *s)]
     total = sum(b - a for a, b in shards)
     done = total - sum(b - a for a, b in left)
     with tqdm(total=total, initial=done, unit=f" {job.unit}", desc=job.model.id, disable=not (progress and left),
@@ -166,7 +167,8 @@ def fill(job: Job, *, storage_dtype: str = "float32", progress: bool = True,
                 with job.entry.lock(f"{shard[0]:09d}-{shard[1]:09d}", wait=wait) as mine:
                     if not mine:
                         continue
-                    missing = _missing(job.entry, names, *shard)  # another process may have finished it
+                    # another process may have finished it since
+                    missing = _missing(job.entry.ledger(*shard), _missing(ledger, names, *shard), *shard)
                     if missing:
                         _fill_shard(job, shard, missing, storage_dtype, bar)
                     else:
@@ -221,8 +223,7 @@ def _check_values(job, name, array, window, rows) -> None:
             )
 
 
-def _missing(entry: Entry, names: Sequence[str], start: int, stop: int) -> list[str]:
-    ledger = entry.ledger()
+def _missing(ledger: Mapping, names: Sequence[str], start: int, stop: int) -> list[str]:
     inside = {n: [(max(a, start) - start, min(b, stop) - start) for a, b in ledger.get(n, {})
                   if a < stop and b > start] for n in names}
     return [n for n in names if covered(inside[n], stop - start) < 1]

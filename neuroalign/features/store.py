@@ -296,18 +296,18 @@ class Entry:
         _write_json(self.folder / "shards" / f"{start:09d}-{stop:09d}.{which}.json",
                     {"start": start, "stop": stop, "arrays": arrays, **more})
 
-    def ledger(self) -> dict[str, dict[tuple[int, int], str]]:
-        """Return the finished shards: name to (start, stop) to sha256."""
+    def ledger(self, start: int | None = None, stop: int | None = None) -> dict[str, dict[tuple[int, int], str]]:
+        """Return the finished shards: name to (start, stop) to sha256; only that of given rows if they are given."""
         found: dict[str, dict] = {}
-        for shard in self.shards():
+        for shard in self.shards("*" if start is None else f"{start:09d}-{stop:09d}.*"):
             for name, digest in shard["arrays"].items():
                 found.setdefault(name, {})[shard["start"], shard["stop"]] = digest
         return found
 
-    def shards(self) -> list[dict]:
+    def shards(self, pattern: str = "*") -> list[dict]:
         """Return the records of the finished shards, in order of rows; an unreadable one counts as unfinished."""
         records = []
-        for path in sorted((self.folder / "shards").glob("*.json")):
+        for path in sorted((self.folder / "shards").glob(f"{pattern}.json")):
             try:
                 records.append(json.loads(path.read_text()))
             except (json.JSONDecodeError, UnicodeDecodeError, FileNotFoundError):
