@@ -196,7 +196,8 @@ def _handles(drawn, data, names) -> list:
 def _caption(drawn, data, names, alpha) -> str:
     said = [f"{metric_label(data.attrs['_metric'])} of every target."]
     if "q" in drawn:
-        said.append(f"Full colour: q < {alpha:g}; pale: not significant.")
+        star = " and a star" if len(names) > 1 else ""
+        said.append(f"Full colour{star}: q < {alpha:g}; pale: not significant.")
     if "baseline" in drawn:
         said.append("Black mark: score of the nuisance variables alone, on the same folds.")
     if "null" in drawn:

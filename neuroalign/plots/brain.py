@@ -63,7 +63,7 @@ def sites(scores, values=None, *, truth=None, found=None, metric: str | None = N
                   f"{list_ids(table.index[~known])}.", "no-coordinates", table.index[~known])
     planted = "truth" in table
     rows = 2 if planted else 1
-    figure = new_figure(8.6, 2.45 * rows + 0.55, constrained=False)
+    figure = new_figure(8.6, 2.45 * rows + 0.55, layout=None)
     drawn = table[known]
     tops = np.linspace(0.93 if title else 0.97, 0.13 if planted else 0.16, rows + 1)
     if planted:

@@ -134,13 +134,15 @@ def _cells(axis, values, marked, numbers, cmap, norm) -> None:
 
 def _separate(axis, groups, n_units: int) -> None:
     """White lines between models, and the name of each model on the far left."""
+    ticks = axis.get_yticklabels()
+    widest = max(ticks, key=lambda t: t.get_window_extent().width)
     start, row_height = 0, axis.figure.get_figheight() / sum(len(rows) for _, rows in groups)
     for i, (name, rows) in enumerate(groups):
         if i:
             axis.axhline(start - 0.5, color="white", lw=4)
         if name and len(groups) > 1 and len(rows) > 1:
             axis.annotate(_fit(name, len(rows) * row_height), (0, start + (len(rows) - 1) / 2), rotation=90,
-                          xycoords=(axis.get_yticklabels()[start], "data"), textcoords="offset points",
+                          xycoords=(widest, "data"), textcoords="offset points",
                           xytext=(-10, 0), ha="right", va="center", fontsize=8.5, fontweight="bold")
         start += len(rows)
 

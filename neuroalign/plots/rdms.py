@@ -42,7 +42,8 @@ def rdm_panel(rdms: xr.DataArray, stimuli=None, *, category: str = "category", t
     squares = [square(rdms.sel(target=t), ids[order], rank=rank) for t in rdms["target"].values]
     rows, columns = grid_shape(len(squares), 5)
     side = 2.0 if groups and len(squares) > 1 else 2.3
-    figure = new_figure(side * columns + (1.6 if groups else 1.0), (side + 0.35) * rows + 0.4)
+    height = (side + 0.28) * rows + (0.55 if title else 0.15)
+    figure = new_figure(side * columns + (2.2 if groups else 1.0), height, layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False)
     cmap = mpl.colormaps["viridis"].with_extremes(bad=FAINT)
     low, high = (0, 100) if rank else (float(np.nanmin(squares)), float(np.nanmax(squares)))

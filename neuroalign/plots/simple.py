@@ -107,15 +107,15 @@ def difference(diffs: xr.Dataset, metric: str | None = None, *, title: str | Non
                          "or spaces with .sel first.")
     unit = next((c for c in ("target", "neuroid", "space_b") if c in frame), None)
     several = frame["space"].nunique() > 1
-    figure = new_figure(5.6, 0.27 * len(frame) + (0.3 * frame["space"].nunique() if several else 0) + 1.2)
+    figure = new_figure(5.6, 0.27 * len(frame) + (0.5 * frame["space"].nunique() if several else 0) + 1.2)
     axis = figure.subplots()
     axis.axvline(0, color="#6b7079", lw=0.8, zorder=1)
     ticks, labels, at = [], [], 0.0
     for space, part in frame.groupby("space", sort=False):
         if several:
-            axis.text(0.005, at, _versus(space), fontsize=8.5, fontweight="bold", va="center", ha="left",
+            axis.text(0.005, at + 0.2, _versus(space), fontsize=8.5, fontweight="bold", va="center", ha="left",
                       transform=axis.get_yaxis_transform(), bbox={"fc": "white", "ec": "none", "pad": 1.5})
-            at += 1
+            at += 1.6
         for _, row in part.iterrows():
             _interval(axis, row, at)
             ticks.append(at)
@@ -142,7 +142,7 @@ def difference(diffs: xr.Dataset, metric: str | None = None, *, title: str | Non
 
 
 def _versus(space: str) -> str:
-    return " − ".join(space_label(part) for part in str(space).split(" - "))
+    return "\n− ".join(shorten(space_label(part), 64) for part in str(space).split(" - "))
 
 
 def _clear(frame):

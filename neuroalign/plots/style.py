@@ -97,9 +97,9 @@ def styled(function):
     return inside
 
 
-def new_figure(width: float, height: float, *, constrained: bool = True) -> Figure:
-    """Return an empty figure of `width` x `height` inches."""
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained" if constrained else None)
+def new_figure(width: float, height: float, *, layout: str | None = "constrained") -> Figure:
+    """Return an empty figure of `width` x `height` inches; `layout` is matplotlib's."""
+    figure = Figure(figsize=(width, height), dpi=120, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 

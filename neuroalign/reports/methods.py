@@ -1,5 +1,6 @@
 """The words of a report that are written from the attrs of Scores: methods, warnings, references, provenance."""
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,12 +23,14 @@ NULLS = {"shift": "circular shifts", "block": "permutations of contiguous blocks
 
 
 def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
-    """Return one row a metric: tests, weak (p) and strict (q) counts, effect sizes."""
+    """Return one row a metric, random twins apart: tests, weak (p) and strict (q) counts, effect sizes."""
+    twin = spaces_table(scores)["twin"].to_numpy()
+    groups = [(label, mask) for label, mask in (("models", ~twin), ("random twins", twin)) if mask.any()]
     rows = []
-    for metric in map(str, scores["metric"].values):
-        part = scores.sel(metric=metric)
+    for metric, (label, mask) in itertools.product(map(str, scores["metric"].values), groups):
+        part = scores.sel(metric=metric).isel(space=np.flatnonzero(mask))
         score = part["score"].values
-        row = {"part": name, "metric": metric_label(metric), "scores": int(np.isfinite(score).sum()),
+        row = {"part": name, "of": label, "metric": metric_label(metric), "scores": int(np.isfinite(score).sum()),
                "median": float(np.nanmedian(score)) if np.isfinite(score).any() else np.nan,
                "highest": float(np.nanmax(score)) if np.isfinite(score).any() else np.nan}
         for which, column in (("p", f"p < {alpha:g} (weak)"), ("q", f"q < {alpha:g} (strict)")):
@@ -76,7 +79,7 @@ def _encoding(attrs: dict) -> list[str]:
         said.append(f"Events were convolved with the {attrs['hrf']} haemodynamic response, at their "
                     f"{attrs.get('at') or 'onset'}.")
     if attrs.get("high_pass"):
-        said.append(f"Regressors passed the same high-pass filter as the responses ({attrs['high_pass']:g} Hz).")
+        said.append(f"Regressors passed the same high-pass filter as the responses ({attrs['high_pass']:.3g} Hz).")
     if attrs.get("nuisance"):
         said.append(f"Nuisance variables in every model, and alone as the baseline: {_and(attrs['nuisance'])}.")
     if attrs.get("repeats") == "average":
@@ -113,7 +116,7 @@ def _inference(attrs: dict, scores: xr.Dataset) -> list[str]:
         what, n = NULLS.get(null.get("name"), null.get("name", "permutations")), null["n"]
         moved = f" of the {null['permuted']}" if null.get("permuted") else ""
         said.append(f"Null: {n:,} {what}{moved}, the analysis repeated for each"
-                    + (f"; shortest shift {null['min_shift']:g}." if null.get("min_shift") else "."))
+                    + (f"; shortest shift {_shift(null['min_shift'])}." if null.get("min_shift") else "."))
     elif n:
         said.append(f"Null: {n:,} permutations" + (f" ({null})." if isinstance(null, str) else "."))
     if "p" not in scores:
@@ -131,13 +134,20 @@ def _inference(attrs: dict, scores: xr.Dataset) -> list[str]:
     return said
 
 
+def _shift(least: float) -> str:
+    """A number below 1 is a share of the series (`stats.shift_permutations`)."""
+    return f"{least:.0%} of the series" if least < 1 else f"{least:g}"
+
+
 def _interval(how) -> str:
     if not isinstance(how, dict):
         return str(how)
     resampled = how.get("resampled")
-    found = resampled.values() if isinstance(resampled, dict) else [resampled] if resampled else []
-    units = list(dict.fromkeys(map(str, found)))
-    return str(how.get("method", "")) + (f", resampling {_and(units)}" if units else "")
+    units: dict[str, list] = {}
+    for cell, unit in (resampled.items() if isinstance(resampled, dict) else [("", resampled)] if resampled else []):
+        units.setdefault(str(unit), []).append(str(cell))
+    words = [unit + (f" ({', '.join(cells)})" if len(units) > 1 else "") for unit, cells in units.items()]
+    return str(how.get("method", "")) + (f", resampling {'; '.join(words)}" if words else "")
 
 
 def warning_rows(named: Iterable[tuple[str, xr.Dataset]]) -> list[dict]:

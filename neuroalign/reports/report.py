@@ -98,7 +98,7 @@ def _part(section: Section, name: str) -> dict:
         by_subject = _by_subject(one)
         tables.append(shown)
         if by_subject is not None:
-            tables.append(table(("By subject: mean over units" + (f" ({i})" if several else ""), by_subject),
+            tables.append(table(("Over subjects" + (f" ({i})" if several else ""), by_subject),
                                 f"{name}-subjects-{i}"))
     return {"id": name, "title": section.title, "text": prose(section.text), "tables": tables,
             "pictures": [picture(item, f"{name}-{i}") for i, item in enumerate(section.figures, 1)],
@@ -106,13 +106,15 @@ def _part(section: Section, name: str) -> dict:
 
 
 def _by_subject(scores) -> pd.DataFrame | None:
-    """Mean score of each subject, where the Scores hold several."""
+    """Return how scores spread over subjects, or over the units of each subject, where the Scores hold several."""
     if "subject_score" in scores:
-        frame = scores["subject_score"].to_dataframe("score").reset_index()
-        keys = [d for d in scores["subject_score"].dims if d != "time_bin"]
-        return frame.groupby(keys, sort=False, as_index=False)["score"].mean()
+        frame = scores["subject_score"].to_dataframe("score").reset_index().dropna(subset="score")
+        keys = [d for d in scores["score"].dims if d != "time_bin"]
+        spread = {"subjects": "count", "mean": "mean", "sd": "std", "lowest": "min", "highest": "max"}
+        spread = {name: ("score", how) for name, how in spread.items()}
+        return score_frame(frame.groupby(keys, sort=False, as_index=False).agg(**spread))
     frame = scores_.to_frame(scores)
-    if "subject" not in frame or frame["subject"].nunique() < 2:
+    if "subject" not in frame or "subject" in scores.dims or frame["subject"].nunique() < 2:
         return None
     frame = frame.assign(significant=frame["q"] < 0.05) if "q" in frame else frame
     spread = {"units": ("score", "count"), "mean": ("score", "mean"), "highest": ("score", "max")}

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.data import scores as scores_
-from neuroalign.plots.select import space_label
+from neuroalign.plots.select import metric_label, space_label, spaces_table
 from neuroalign.reports import methods as words
 from neuroalign.reports.render import inline, picture, score_frame, table
 from neuroalign.reports.report import templates
@@ -31,7 +31,7 @@ def show(scores: xr.Dataset) -> "ScoresView":
     ...                  {"metric": ["rsa.spearman"], "space": ["m:l:all"], "target": ["IT", "EVC"]})
     >>> print(show(s))
     Scores: 1 metric, 1 space, 2 targets
-      RSA, Spearman ρ: 2 scores, median 0.350, highest 0.500 (m · l, IT); p < 0.05: not tested, q < 0.05: not tested
+      RSA, Spearman ρ, models: 2 scores, median 0.350, highest 0.500 (m · l, IT); nothing tested
     """
     return ScoresView(scores_.validate(scores))
 
@@ -45,16 +45,19 @@ class ScoresView:
     def __repr__(self) -> str:
         sizes = self.scores["score"].sizes
         lines = ["Scores: " + ", ".join(f"{n:,} {d if n == 1 else d + 's'}" for d, n in sizes.items())]
-        for row, metric in zip(words.glance("", self.scores), self.scores["metric"].values):
-            score = self.scores["score"].sel(metric=metric)
+        twin = spaces_table(self.scores)["twin"].to_numpy()
+        for row in words.glance("", self.scores):
+            metric = next(m for m in self.scores["metric"].values if metric_label(str(m)) == row["metric"])
+            rows = np.flatnonzero(twin == (row["of"] != "models"))
+            score = self.scores["score"].sel(metric=metric).isel(space=rows)
             where = ""
             if score.notnull().any():
                 top = score.stack(cell=score.dims).dropna("cell").idxmax("cell").item()
                 parts = dict(zip(score.dims, top if isinstance(top, tuple) else (top,)))
                 where = ", ".join(space_label(v) if d.startswith("space") else str(v) for d, v in parts.items())
-            weak, strict = ("not tested" if np.isnan(row[k]) else f"{row[k]:,}" for k in row if k[1:3] == " <")
-            lines.append(f"  {row['metric']}: {row['scores']:,} scores, median {row['median']:.3f}, highest "
-                         f"{row['highest']:.3f} ({where}); p < 0.05: {weak}, q < 0.05: {strict}")
+            tested = [f"{k.split(' (')[0]}: {row[k]:,}" for k in row if k[1:3] == " <" and not np.isnan(row[k])]
+            lines.append(f"  {row['metric']}, {row['of']}: {row['scores']:,} scores, median {row['median']:.3f}, "
+                         f"highest {row['highest']:.3f} ({where}); {', '.join(tested) or 'nothing tested'}")
         said = words.warning_rows([("", self.scores)])
         lines += [f"  warning {w['code']}: {w['message']}" for w in said]
         return "\n".join(lines)

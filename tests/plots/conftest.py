@@ -15,7 +15,7 @@ def layered():
     """Make Scores of `layers` layers of models, seeded twins and one model without depth."""
 
     def make(layers=4, targets=("IT", "EVC"), models=("net", "text"), seeds=3, flat=True, dim="target", **extra):
-        rows = [(m, f"b.{k}", k / max(layers - 1, 1)) for m in models for k in range(layers)]
+        rows = [(m, f"b.{k}" if k else "input", k / max(layers - 1, 1)) for m in models for k in range(layers)]
         rows += [("net@random" + (f".{s}" if s else ""), f"b.{k}", k / max(layers - 1, 1))
                  for s in range(seeds) for k in range(layers)]
         rows += [("tf-idf", "", np.nan)] if flat else []

@@ -79,8 +79,8 @@ def test_no_words_overlap(layered, overlaps, n_targets, n_spaces):
 def test_too_many_bars_say_what_to_draw_instead(layered):
     with pytest.raises(ValueError, match="21 spaces, expected at most 8.*layer_profile"):
         bars(layered())
-    with pytest.raises(ValueError, match=r"spaces: no 'nett:b.0:all'.*Did you mean 'net:b.0:all'"):
-        bars(layered(), spaces=["nett:b.0:all"])
+    with pytest.raises(ValueError, match=r"spaces: no 'nett:input:all'.*Did you mean 'net:input:all'"):
+        bars(layered(), spaces=["nett:input:all"])
     with pytest.raises(ValueError, match="30 targets, expected at most 24"):
-        bars(layered(targets=[f"t{k}" for k in range(30)]), spaces=["net:b.0:all"],
+        bars(layered(targets=[f"t{k}" for k in range(30)]), spaces=["net:input:all"],
              targets=[f"t{k}" for k in range(30)])

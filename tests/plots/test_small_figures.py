@@ -38,7 +38,7 @@ def test_difference_fills_only_intervals_without_zero(pixels, overlaps):
     assert [m.get_markerfacecolor() != "white" for m in marks] == [True, False, True]
     ends = [tuple(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() == "None"][1:]
     np.testing.assert_allclose(ends, np.stack([low, high], -1)[0, 0])
-    assert figure.axes[0].get_title(loc="left") == "net · b.1 − text · b.2"
+    assert figure.axes[0].get_title(loc="left") == "net · b.1\n− text · b.2"
     assert "2 of 3" in figure.caption and "paired bootstrap" in figure.caption
     assert overlaps(figure) == []
     pixels(figure)

@@ -35,8 +35,10 @@ def test_what_is_not_known_is_not_said(comparison):
 
 
 def test_counts(comparison):
-    row = glance("a", comparison())[0]
-    assert row["scores"] == 12 and row["p < 0.05 (weak)"] == 6 and row["q < 0.05 (strict)"] == 4
+    models, twins = glance("a", comparison())
+    columns = ("of", "scores", "p < 0.05 (weak)", "q < 0.05 (strict)")
+    assert [models[c] for c in columns] == ["models", 8, 2, 0]
+    assert [twins[c] for c in columns] == ["random twins", 4, 4, 4]
     assert np.isnan(glance("a", comparison().drop_vars(["p", "q"]))[0]["q < 0.05 (strict)"])
 
 

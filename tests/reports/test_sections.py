@@ -58,7 +58,8 @@ def test_a_bad_folder_is_explained(comparison, tmp_path):
 def test_show_says_the_main_numbers(comparison):
     view = show(comparison())
     said = repr(view)
-    assert "6 spaces, 2 targets" in said and "p < 0.05: 6, q < 0.05: 4" in said and "constant-target" in said
-    assert "highest 0.600 (net@random · b.1, EVC)" in said
+    assert "6 spaces, 2 targets" in said and "p < 0.05: 2, q < 0.05: 0" in said and "constant-target" in said
+    assert "models: 8 scores, median 0.225, highest 0.400 (text · b.1, EVC)" in said
+    assert "random twins: 4 scores, median 0.525, highest 0.600 (net@random · b.1, EVC)" in said
     html = view._repr_html_()
     assert html.count("<img") == 2 and "Spearman" in html and "<script" not in html
