@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from neuroalign.alignment.designs import EventTiming, make_designs, make_nuisance, match_rows, sample_step
+from neuroalign.alignment.designs import EventTiming, make_designs, make_nuisance, match_rows
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fitter, Tally, null_by_features, null_by_responses
 from neuroalign.alignment.reliability import find_reliability
@@ -120,8 +120,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         columns, names = make_nuisance(nuisance, spaces, responses, timing)
         targets = _Targets(responses)
         fitter = Fitter(outer, inner, alphas, resolve(device))
-        options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state,
-                   "step": sample_step(responses) if layout.time_series else None}
+        options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
         results = []
         for space, make in make_designs(spaces, responses, columns, timing).items():
             results.append(_encode_space(make(), space, targets, fitter, layout, metrics, keep, n_permutations,
@@ -145,27 +144,33 @@ def _encode_space(design, space, targets, fitter, layout, metrics, keep, n_permu
     joint, Y = design.joint, targets.values
     _check_finite(joint, space)
     prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep else None
-    fit = fitter.fit(joint, Y, prediction)
-    observed = np.stack([score_moments(m, fit.sums) for m in metrics])
-    result = {"space": space, "solver": fit.solver, "score": observed, "prediction": prediction,
-              "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)), "at_edge": fit.at_edge.mean(1),
-              "n_features": np.shape(design.values)[1]}
-    if "fold_score" in keep:
-        result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
-    if not n_permutations:
-        return result
+    with fitter.threads(joint, Y):
+        fit = fitter.fit(joint, Y, prediction)
+        observed = np.stack([score_moments(m, fit.sums) for m in metrics])
+        result = {"space": space, "solver": fit.solver, "score": observed, "prediction": prediction,
+                  "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)), "at_edge": fit.at_edge.mean(1),
+                  "n_features": np.shape(design.values)[1]}
+        if "fold_score" in keep:
+            result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
+        if n_permutations:
+            result |= _null(design, joint, Y, observed, fitter, layout, metrics, "null" in keep, n_permutations,
+                            options)
+    return result
+
+
+def _null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutations, options) -> dict:
     by_features = design.nuisance.shape[1] > 0
     events = len(design.events) if by_features and design.events is not None else None
     name, orders = make_permutations(layout, n_permutations=n_permutations, events=events, **options)
-    tally = Tally(observed, len(orders) if "null" in keep else 0)
+    tally = Tally(observed, len(orders) if keep else 0)
     if by_features:
         null_by_features(fitter, design, Y, orders, metrics, tally)
     else:
         null_by_responses(fitter, joint, Y, orders, metrics, tally)
-    moved = "events" if events else "features" if by_features else "responses"
-    result["null_name"] = {"name": name, "permuted": moved, "n": tally.count, "smallest_p": 1 / (1 + tally.count),
-                           "min_shift": options["min_shift"] if name == "shift" else None}
-    return result | {"p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
+    told = {"name": name, "permuted": "events" if events else "features" if by_features else "responses",
+            "n": tally.count, "smallest_p": 1 / (1 + tally.count),
+            "min_shift": options["min_shift"] if name == "shift" else None}
+    return {"null_name": told, "p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
 
 
 class _Targets:
@@ -178,10 +183,9 @@ class _Targets:
         self.shape = ordered.shape[1:]
         flat = np.asarray(ordered.values, dtype=np.float64).reshape(ordered.shape[0], -1)
         finite = np.isfinite(flat).all(0)
-        mean = np.where(finite, flat.mean(0, where=finite), np.nan)
-        sd = np.where(finite, flat.std(0, where=finite), np.nan)
-        with np.errstate(invalid="ignore"):
-            constant = finite & ~(sd > 1e-7 * np.abs(mean))
+        known = np.where(finite, flat, 0.0)
+        mean, sd = known.mean(0), known.std(0)
+        constant = finite & ~(sd > 1e-7 * np.abs(mean))
         self.usable = finite & ~constant
         self._warn(responses, ~finite, "nan-target", "hold NaN or infinite values")
         self._warn(responses, constant, "constant-target", "are constant")

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from neuroalign.alignment.designs import Design
-from neuroalign.alignment.ridge import RidgePlan, plan_ridge
+from neuroalign.alignment.ridge import RidgePlan, operations, plan_ridge
 from neuroalign.alignment.scoring import moments, score_moments
-from neuroalign.linalg import free_memory
+from neuroalign.linalg import free_memory, thread_limit
 from neuroalign.stats import Folds, at_least
 
 __all__ = ["Fit", "Fitter", "Tally", "null_by_features", "null_by_responses"]
@@ -45,6 +45,10 @@ class Fitter:
     inner: Sequence
     alphas: np.ndarray
     device: torch.device
+
+    def threads(self, X, Y):
+        """Limit the threads to what a fit of this size deserves, for a block of many."""
+        return thread_limit(operations(X.shape, Y.shape, len(self.alphas)))
 
     def plan(self, X, fold: int) -> RidgePlan:
         """Decompose a design for one outer fold."""

@@ -37,6 +37,10 @@ class Layout:
     groups, runs : array of shape (n_samples,), or None
     onsets : array of shape (n_samples,), or None
         Seconds of the samples that are timed events (words of a film): they are a time series without a fixed step.
+    step : float or None
+        Seconds between samples (of timed events the median).
+    step : float or None
+        Seconds between samples (events: their median).
     """
 
     time_series: bool
@@ -46,6 +50,7 @@ class Layout:
     groups: np.ndarray | None
     runs: np.ndarray | None
     onsets: np.ndarray | None = None
+    step: float | None = None
 
     def purge(self, rows=None) -> dict:
         """Return the arguments of `make_folds` for these rows: where they stand, and the gap in the same units."""
@@ -63,8 +68,8 @@ def make_layout(responses: xr.DataArray, groups, gap: float | None, hrf: str | N
     runs = responses["run"].values if timed and "run" in responses.coords else None
     if not timed:
         if gap:
-            raise ValueError(f"gap: got {gap!r} s, but the samples are on {dim!r} and have no clock (a coord 'onset' in "
-                             "seconds). Leave gap=None.")
+            raise ValueError(f"gap: got {gap!r} s, but the samples are on {dim!r} and have no clock (a coord 'onset' "
+                             "in seconds). Leave gap=None.")
         return Layout(False, responses.sizes[dim], 0, None, groups, None)
     if gap is None:
         slow = hrf is not None or responses.attrs.get("kind") == "fmri"
@@ -73,7 +78,7 @@ def make_layout(responses: xr.DataArray, groups, gap: float | None, hrf: str | N
         raise ValueError(f"gap: got {gap!r}, expected seconds of at least 0.")
     step = sample_step(responses) if onsets is None else max(np.median(np.diff(onsets)), 1e-9)
     samples = int(np.ceil(round(gap / step, 6)))
-    return Layout(True, responses.sizes[dim], samples, float(gap), groups, runs, onsets)
+    return Layout(True, responses.sizes[dim], samples, float(gap), groups, runs, onsets, step)
 
 
 def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: int, random_state: int):
@@ -104,7 +109,7 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
 
 
 def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shift: float, block: float | None,
-                      step: float | None, events, random_state: int) -> tuple[str, np.ndarray]:
+                      events, random_state: int) -> tuple[str, np.ndarray]:
     """Make the index rows of the null.
 
     Parameters
@@ -113,8 +118,6 @@ def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shi
         Number of events if it is the series of events that is permuted, else None.
     block : float or None
         Seconds of a block (by default ten times the gap, at least 50 samples; at most a tenth of the series).
-    step : float or None
-        Seconds of a sample.
 
     Returns
     -------
@@ -140,7 +143,7 @@ def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shi
     elif layout.groups is not None and events is None:
         orders = block_permutations(n, n_permutations, groups=layout.groups, **seed)
     else:
-        size = _block_samples(layout, block, step, n)
+        size = _block_samples(layout, block, n)
         orders = block_permutations(n, n_permutations, block=size, runs=runs, **seed)
     if len(orders) < n_permutations:
         warn_user(f"only {len(orders)} of {n_permutations} permutations exist ({null}); the smallest attainable p is "
@@ -167,8 +170,8 @@ def _find_onsets(responses, dim):
     runs = responses["run"].values if "run" in responses.coords else np.zeros(len(onsets))
     back = (np.diff(onsets) < 0) & (runs[1:] == runs[:-1])
     if back.any() or np.isnan(onsets).any():
-        raise ValueError(f"responses: the onsets of {dim!r} do not ascend within a run ({int(back.sum())} steps back, "
-                         f"{int(np.isnan(onsets).sum())} missing). Sort the events: responses.sortby('onset').")
+        raise ValueError(f"responses: the onsets of {dim!r} do not ascend within a run ({int(back.sum())} steps "
+                         f"back, {int(np.isnan(onsets).sum())} missing). Sort the events: responses.sortby('onset').")
     return onsets
 
 
@@ -190,11 +193,11 @@ def _find_groups(responses, groups):
     return groups
 
 
-def _block_samples(layout, block, step, n):
+def _block_samples(layout, block, n):
     if block is not None:
-        if not layout.time_series or step is None:
+        if layout.step is None:
             raise ValueError("block: seconds are meant, but the samples have no clock. Pass groups instead.")
-        return max(1, round(block / step * n / layout.n_samples))
+        return max(1, round(block / layout.step * n / layout.n_samples))
     if not layout.time_series:
         raise ValueError("null='block' needs groups (the label of each sample) where samples are not a time series.")
     return max(1, min(max(50, 10 * layout.gap), n // 10))

@@ -3,17 +3,20 @@
 from neuroalign.linalg.device import free_memory, resolve, rows_per_chunk, to_numpy, to_tensor
 from neuroalign.linalg.gram import Eigenbasis, eigenbasis, needs_float64, second_moment, standardisation
 from neuroalign.linalg.solve import eigh_psd
+from neuroalign.linalg.threads import free_cores, thread_limit
 
 __all__ = [
     "Eigenbasis",
     "eigenbasis",
     "eigh_psd",
+    "free_cores",
     "free_memory",
     "needs_float64",
     "resolve",
     "rows_per_chunk",
     "second_moment",
     "standardisation",
+    "thread_limit",
     "to_numpy",
     "to_tensor",
 ]

@@ -42,6 +42,7 @@ def test_word_rate_and_sound_power_reach_the_reference_scores(alice):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_surprisal_adds_in_temporal_and_frontal_regions(alice):
     expected, responses, reliability = alice
     stimuli = na.load_stimuli("alice_fmri")

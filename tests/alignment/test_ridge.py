@@ -192,7 +192,8 @@ def test_numpy_torch_and_xarray_give_the_same():
     folds = make_folds("kfold", 50, n_splits=4)
     wanted = ridge_cv(X, Y, alphas=ALPHAS, inner_folds=folds).coef
     for wrap in (torch.as_tensor, lambda a: xr.DataArray(a, dims=("a", "b")), np.asfortranarray):
-        np.testing.assert_allclose(ridge_cv(wrap(X), wrap(Y), alphas=ALPHAS, inner_folds=folds).coef, wanted, rtol=1e-6)
+        fit = ridge_cv(wrap(X), wrap(Y), alphas=ALPHAS, inner_folds=folds)
+        np.testing.assert_allclose(fit.coef, wanted, rtol=1e-6)
 
 
 def test_many_targets_in_chunks_equal_few(monkeypatch):

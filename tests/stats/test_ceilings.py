@@ -57,7 +57,8 @@ def test_nan_and_constant_units_concern_themselves_alone():
 
 def test_a_ceiling_belongs_to_its_aggregation():
     rho = np.array([0.81, 0.04, -0.2, np.nan, 1.21])
-    np.testing.assert_allclose(ceiling_of("r.pooled", rho), [0.9, np.nan, np.nan, np.nan, 1.1])  # reported, not clipped
+    # Values above 1 are reported, not clipped.
+    np.testing.assert_allclose(ceiling_of("r.pooled", rho), [0.9, np.nan, np.nan, np.nan, 1.1])
     np.testing.assert_allclose(ceiling_of("r2.pooled", rho), [0.81, np.nan, np.nan, np.nan, 1.21])
     assert np.isnan(ceiling_of("r.foldmean", rho)).all()
     np.testing.assert_allclose(ceiling_of("r.foldmean", rho, "foldmean")[0], 0.9)
