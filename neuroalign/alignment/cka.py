@@ -148,11 +148,13 @@ def cka_subsamples(xs, ys, indices, *, estimator: str = "debiased", device="auto
     device = resolve(device)
     left, right = [_Kernel(x, device) for x in xs], [_Kernel(y, device) for y in ys]
     out = np.full((len(indices), len(xs), len(ys)), np.nan)
-    for b, index in enumerate(indices):
-        rows = torch.as_tensor(np.asarray(index), dtype=torch.int64, device=device)
-        a, c = (torch.cat([_unit_kernels(k.square(rows), estimator).flatten(1) for k in side])
+    rows = torch.as_tensor(np.asarray(indices), dtype=torch.int64, device=device)
+    step = rows_per_chunk(16 * (len(xs) + len(ys)) * rows.shape[1] ** 2, device, limit=2**27)
+    for start in range(0, len(rows), step):
+        part = rows[start:start + step]
+        a, b = (torch.stack([_unit_kernels(k.square(part), estimator).flatten(1) for k in side], 1)
                 for side in (left, right))
-        out[b] = to_numpy(a @ c.T)
+        out[start:start + step] = to_numpy(a @ b.transpose(1, 2))
     return out
 
 
@@ -195,13 +197,14 @@ class _Kernel:
             self.usable = False
 
     def square(self, rows=None) -> torch.Tensor:
-        """Return the kernel of some of the rows, shape (1, m, m)."""
+        """Return the kernel, shape (1, n, n), or those of several selections of rows, (batch, m, m)."""
         if self.narrow:
-            x = self.rows if rows is None else self.rows[rows]
-            x = x - x.mean(0)
-            return (x @ x.T)[None] * (1 if self.usable else np.nan)
-        k = self.gram if rows is None else self.gram[rows][:, rows]
-        return k[None] * (1 if self.usable else np.nan)
+            x = self.rows[None] if rows is None else self.rows[rows]
+            x = x - x.mean(1, keepdim=True)
+            k = x @ x.transpose(1, 2)
+        else:
+            k = self.gram[None] if rows is None else self.gram[rows[:, :, None], rows[:, None, :]]
+        return k if self.usable else torch.full_like(k, torch.nan)
 
     def off_diagonal(self) -> torch.Tensor:
         return self.gram - torch.diag(self.gram.diagonal())

@@ -257,8 +257,11 @@ def _response_targets(responses: xr.DataArray) -> Targets:
 
 
 def _feature_targets(spaces, on_missing, also=None) -> Targets:
-    everything = {**spaces, **{f"{k} ": v for k, v in (also or {}).items()}}
-    ids = _shared_ids({name.strip(): stimulus_ids(name, s) for name, s in everything.items()}, on_missing)
+    everything = {**(also or {}), **{name: s for name, s in spaces.items() if name not in (also or {})}}
+    known = {name: stimulus_ids(name, s) for name, s in everything.items()}
+    # A space of the same name may stand on both sides with other stimuli.
+    known |= {f"{name} (target)": stimulus_ids(name, s) for name, s in spaces.items() if s is not everything[name]}
+    ids = _shared_ids(known, on_missing)
     models = _array_models(spaces, ids)
     coords = {f"{k}_b": v for k, v in models.coords.items()}
     return Targets(ids, *np.triu_indices(len(ids), 1), np.arange(len(models.names)),
