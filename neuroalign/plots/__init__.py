@@ -8,5 +8,7 @@ from neuroalign.plots.profile import layer_profile
 from neuroalign.plots.rdms import rdm_panel
 from neuroalign.plots.simple import difference, scatter
 from neuroalign.plots.style import Figure
+from neuroalign.plots.timing import layer_time, time_course
 
-__all__ = ["Figure", "bars", "difference", "layer_profile", "matrix", "photo_grid", "rdm_panel", "scatter", "sites"]
+__all__ = ["Figure", "bars", "difference", "layer_profile", "layer_time", "matrix", "photo_grid", "rdm_panel",
+           "scatter", "sites", "time_course"]

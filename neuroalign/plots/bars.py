@@ -5,8 +5,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from neuroalign.errors import list_ids, suggest
-from neuroalign.plots.select import format_p, metric_label, select, shorten, spaces_table
+from neuroalign.plots.select import format_p, metric_label, picked_spaces, select, shorten, spaces_table
 from neuroalign.plots.style import GREY, INK, PALETTE, Figure, new_figure, place_legend, styled
 
 __all__ = ["bars"]
@@ -40,7 +39,7 @@ def bars(scores: xr.Dataset, metric: str | None = None, targets=None, *, spaces=
     -------
     Figure
     """
-    data = _picked_spaces(select(scores, metric, targets, by), spaces)
+    data = picked_spaces(select(scores, metric, targets, by), spaces, MOST_SPACES, "matrix(scores)")
     names, units = [str(s) for s in data["space"].values], [str(u) for u in data["unit"].values]
     if len(units) > MOST_TARGETS:
         raise ValueError(f"bars: got {len(units)} targets, expected at most {MOST_TARGETS}. Choose some with "
@@ -69,21 +68,6 @@ def bars(scores: xr.Dataset, metric: str | None = None, targets=None, *, spaces=
     figure.alt = "Bars of scores. " + "; ".join(
         f"{u}: {', '.join(f'{v:.2f}' for v in data['score'].sel(unit=u).values)}" for u in units[:12]) + "."
     return figure
-
-
-def _picked_spaces(data, spaces):
-    known = [str(s) for s in data["space"].values]
-    if spaces is not None:
-        spaces = [spaces] if isinstance(spaces, str) else list(spaces)
-        missing = [s for s in spaces if s not in known]
-        if missing:
-            raise ValueError(f"spaces: no {list_ids(missing)} in these Scores; found {list_ids(known)}."
-                             f"{suggest(missing[0], known)}")
-        data = data.sel(space=spaces)
-    if data.sizes["space"] > MOST_SPACES:
-        raise ValueError(f"bars: got {data.sizes['space']} spaces, expected at most {MOST_SPACES}. Choose some "
-                         "with spaces=[...], or draw matrix(scores) or layer_profile(scores).")
-    return data
 
 
 def _series(axis, data, at, step, color, alpha) -> set:

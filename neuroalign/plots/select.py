@@ -10,7 +10,8 @@ import xarray as xr
 from neuroalign.data import scores as scores_
 from neuroalign.errors import check_option, list_ids, suggest
 
-__all__ = ["Series", "metric_label", "model_series", "select", "shorten", "space_label", "spaces_table"]
+__all__ = ["Series", "metric_label", "model_series", "picked_spaces", "select", "shorten", "space_label",
+           "spaces_table"]
 
 UNIT_DIMS = ("neuroid", "target", "space_b")
 MOST_UNITS = 12
@@ -28,7 +29,8 @@ METRIC_LABELS = {
 TWIN = re.compile(r"^(?P<base>.+)@random(\.(?P<seed>\d+))?$")
 
 
-def select(scores: xr.Dataset, metric: str | None = None, targets=None, by: str | None = None) -> xr.Dataset:
+def select(scores: xr.Dataset, metric: str | None = None, targets=None, by: str | None = None, *,
+           timed: bool = False) -> xr.Dataset:
     """Return the Scores of one metric with dims ``space``, ``unit``[, ``time_bin``].
 
     Parameters
@@ -42,8 +44,15 @@ def select(scores: xr.Dataset, metric: str | None = None, targets=None, by: str 
         Coord of the units (``region``, ``subject``); units that share its value are averaged, and
         ``spread_low`` and ``spread_high`` hold their quartiles. Default: none for up to twelve units,
         then ``region`` if the Scores have it, then the mean over all.
+    timed : bool
+        Whether the figure has an axis of time: the Scores must then have ``time_bin``, and must not otherwise.
     """
     scores_.validate(scores)
+    if timed != ("time_bin" in scores["score"].dims):
+        if timed:
+            raise ValueError("scores: no dim 'time_bin', this figure draws time. Draw layer_profile, matrix or bars.")
+        raise ValueError(f"scores: {scores.sizes['time_bin']} time bins, this figure draws one. Choose it with "
+                         "scores.sel(time_bin=0.3, method='nearest'), or draw time_course or layer_time.")
     names = [str(m) for m in scores["metric"].values]
     if metric is None:
         metric = names[0]
@@ -61,6 +70,22 @@ def select(scores: xr.Dataset, metric: str | None = None, targets=None, by: str 
         regions = picked["region"].values if "region" in picked.coords else ()
         by = "region" if 0 < len(set(map(str, regions))) <= MOST_UNITS else "all"
     return picked if by is None else _average(picked, by)
+
+
+def picked_spaces(data: xr.Dataset, spaces, most: int, instead: str) -> xr.Dataset:
+    """Return the data of the named spaces; more than `most` is an error that names another figure."""
+    known = [str(s) for s in data["space"].values]
+    if spaces is not None:
+        spaces = [spaces] if isinstance(spaces, str) else list(spaces)
+        missing = [s for s in spaces if s not in known]
+        if missing:
+            raise ValueError(f"spaces: no {list_ids(missing)} in these Scores; found {list_ids(known)}."
+                             f"{suggest(missing[0], known)}")
+        data = data.sel(space=spaces)
+    if data.sizes["space"] > most:
+        raise ValueError(f"scores: got {data.sizes['space']} spaces, expected at most {most} in this figure. Choose "
+                         f"some with spaces=[...], or draw {instead}.")
+    return data
 
 
 def _known_units(targets, known) -> list[str]:
@@ -104,7 +129,7 @@ def spaces_table(scores: xr.Dataset) -> pd.DataFrame:
         row = {"space": space, "model": model, "layer": layer, "stream": stream, "depth": np.nan}
         for key in ("model", "layer", "stream", "depth"):
             if key in scores.coords and scores[key].dims == ("space",):
-                row[key] = scores[key].values[i]
+                row[key] = scores[key].values[i].item()
         match = TWIN.match(str(row["model"]))
         row["twin"] = match is not None
         row["base"] = match["base"] if match else str(row["model"])

@@ -131,15 +131,20 @@ def default_pictures(scores: xr.Dataset) -> list[Picture]:
     """Decide the figures of plain Scores, for each metric.
 
     A depth profile where a model has several layers, bars where spaces are few, a matrix where there are
-    several spaces and targets, a map of sites where neuroids have coordinates.
+    several spaces and targets, a map of sites where neuroids have coordinates; along time, curves or a heat map
+    of the layers.
     """
     pictures = []
     for metric in map(str, scores["metric"].values):
-        data = select(scores, metric)
+        timed = "time_bin" in scores["score"].dims
+        data = select(scores, metric, timed=timed)
         n_units = data.sizes["unit"]
         frame = scores_.to_frame(scores.sel(metric=[metric]))
         layers = spaces_table(scores).groupby(["model", "stream"])["layer"].nunique().max()
-        if data.attrs["_unit"] == "space_b":
+        if timed:
+            few = scores.sizes["space"] <= MOST_BARS
+            pictures.append((plots.time_course if few else plots.layer_time)(scores, metric))
+        elif data.attrs["_unit"] == "space_b":
             pictures.append(plots.matrix(scores, metric))
         else:
             if layers > 1:

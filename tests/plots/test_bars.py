@@ -77,7 +77,7 @@ def test_no_words_overlap(layered, overlaps, n_targets, n_spaces):
 
 
 def test_too_many_bars_say_what_to_draw_instead(layered):
-    with pytest.raises(ValueError, match="21 spaces, expected at most 8.*layer_profile"):
+    with pytest.raises(ValueError, match="21 spaces, expected at most 8.*matrix"):
         bars(layered())
     with pytest.raises(ValueError, match=r"spaces: no 'nett:input:all'.*Did you mean 'net:input:all'"):
         bars(layered(), spaces=["nett:input:all"])
