@@ -122,7 +122,7 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
     words = [Space(s, "word", np.nan) for s in by_word]
     if wanted is not None and "word" in wanted:
         words = [Space(x.name, "word", x.depth, x) for x in found if x.tower == "text" and x.masked] + words
-    choices = {"pooling": pooling, "storage_dtype": storage_dtype, "random_state": random_state, "on_error": on_error}
+    choices = {"pooling": pooling, "storage_dtype": storage_dtype, "random_state": random_state}
     budget, skip = Budget(model.device, batch_size), on_error == "skip"
     jobs: list[Job] = []
     if plain:

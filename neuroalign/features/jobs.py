@@ -155,6 +155,7 @@ def fill(job: Job, *, storage_dtype: str = "float32", progress: bool = True,
     """
     names = [s.name for s in job.spaces]
     _repair(job.entry, names)
+    _refuse_skipped(job)
     shards = job.shards() if only is None else job.shards()[only[0]::only[1]]
     ledger = job.entry.ledger()
     left = [s for s in shards if _missing(ledger, names, *s)]
@@ -241,6 +242,14 @@ def _repair(entry: Entry, names: Sequence[str]) -> None:
         warn_user(
             f"store: {len(problems)} arrays of {entry.folder} were damaged and are computed again; the first: "
             f"{next(iter(problems.values()))}.", "store-rebuilt", problems)
+
+
+def _refuse_skipped(job: Job) -> None:
+    """Raise where an earlier run with on_error='skip' left rows NaN and this one is not to."""
+    skipped = sorted({i for shard in job.entry.shards() for i in shard.get("skipped", ())})
+    if skipped and not job.skip:
+        raise BadStimuli("could not be used in an earlier run, which left their rows NaN.", skipped,
+                         "Repair them, leave them out, or pass on_error='skip'.")
 
 
 def _report(job: Job) -> None:

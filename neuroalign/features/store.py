@@ -340,7 +340,7 @@ class Entry:
                 bad[start, stop] = f"{file.name}: rows {start} to {stop} do not match their sha256"
         if not bad:
             stamps.parent.mkdir(exist_ok=True)
-            _write_text(stamps, stamp)
+            write_text(stamps, stamp)
         return bad
 
     def forget(self, name: str, shards: Iterable[tuple[int, int]]) -> None:
@@ -424,10 +424,10 @@ def _sha256(rows: np.ndarray) -> str:
 
 
 def _write_json(path: Path, record: Mapping) -> None:
-    _write_text(path, json.dumps(record, indent=1, default=str))
+    write_text(path, json.dumps(record, indent=1, default=str))
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as f:
         f.write(text)
     os.replace(f.name, path)

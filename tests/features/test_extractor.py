@@ -348,6 +348,8 @@ def test_a_truncated_image_is_named_or_skipped(tiny_model, pictures, tmp_path):
     with pytest.warns(NeuroalignWarning, match="'picture2'") as caught:
         features = extract(model, stimuli, store=tmp_path / "s", on_error="skip", **QUIET)
     assert caught[0].message.code == "stimuli-skipped"
+    with pytest.raises(BadStimuli, match="'picture2'.*earlier run"):
+        extract(model, stimuli, store=tmp_path / "s", **QUIET)
     whole = extract(model, pictures, store=tmp_path / "s", **QUIET)
     for name in whole:
         assert np.isnan(features[name].values[2]).all()
