@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import torch
@@ -13,10 +11,11 @@ from torch import nn
 from neuroalign import linalg
 from neuroalign.data import file_sha256
 from neuroalign.data.packages import find_file
-from neuroalign.errors import MissingExtra, check_option, list_ids, suggest
+from neuroalign.errors import check_option, list_ids, suggest
 from neuroalign.models import derived, efficientnet_lite
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.families import find_adapter
+from neuroalign.models.gguf_file import unpack_gguf
 from neuroalign.models.hub import fetch_repository
 from neuroalign.models.zoo import ZooEntry, get_entry, list_models
 
@@ -32,27 +31,21 @@ POOLERS = ("pooler",)  # parts that a checkpoint may lack without harm to the re
 
 @dataclass(frozen=True)
 class Source:
-    """A folder in the layout of transformers, or a GGUF file in it, and what identifies its weights."""
+    """A folder in the layout of transformers, and what identifies its weights."""
 
     folder: Path
     weights: str
-    gguf: str | None = None
-
-    @property
-    def options(self) -> dict:
-        """Arguments of every ``from_pretrained``: local files only, never remote code."""
-        return {"local_files_only": True} | ({"gguf_file": self.gguf} if self.gguf else {})
 
     def tokenizer(self):
         """Return the tokenizer."""
         from transformers import AutoTokenizer
 
-        if self.gguf is None and not any((self.folder / name).is_file() for name in TOKENIZER_FILES):
+        if not any((self.folder / name).is_file() for name in TOKENIZER_FILES):
             raise FileNotFoundError(
                 f"model folder {str(self.folder)!r}: no tokenizer ({', '.join(TOKENIZER_FILES)}). Save the tokenizer "
                 "of the model there (tokenizer.save_pretrained)."
             )
-        return AutoTokenizer.from_pretrained(self.folder, **self.options)
+        return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
 
 
 def load_model(name: str, *, device="auto", dtype: str = "float32", random_state: int = 0, zoo=None) -> LoadedModel:
@@ -98,7 +91,7 @@ def load_model(name: str, *, device="auto", dtype: str = "float32", random_state
         dtype=DTYPES[dtype],
         weights=weights,
         preprocessing=_hash({modality: side.identity for modality, side in processors.items()}),
-        attention=getattr(getattr(module, "config", None), "_attn_implementation", None) or "",
+        attention=_attention(module),
         entry=entry,
         untrained=untrained,
     )
@@ -131,7 +124,9 @@ def _locate(base: str, entry: ZooEntry | None) -> Source:
     if entry is not None and entry.package is not None:
         package = entry.package
         path = find_file(package.distribution, package.path, package.sha256, pip=package.pip)
-        return Source(path.parent, f"sha256:{package.sha256}", path.name if entry.gguf else None)
+        with _quiet():
+            folder = unpack_gguf(path, package.sha256) if entry.gguf else path.parent
+        return Source(folder, f"sha256:{package.sha256}")
     if entry is not None and entry.repository is not None:
         folder, commit = fetch_repository(entry.repository, entry.revision)
         return Source(folder, f"hub:{entry.repository}@{commit}")
@@ -183,27 +178,20 @@ def _load_transformers(source: Source, entry: ZooEntry | None, seed: int | None)
 
 
 def _check_folder(source: Source) -> None:
-    if source.gguf is None and not (source.folder / "config.json").is_file():
+    if not (source.folder / "config.json").is_file():
         raise FileNotFoundError(
             f"model folder {str(source.folder)!r}: no 'config.json'. Expected the layout that save_pretrained of "
             "transformers writes: config.json, model.safetensors, tokenizer.json or preprocessor_config.json."
         )
-    if source.gguf is not None:
-        try:
-            import accelerate  # noqa: F401
-            import gguf  # noqa: F401
-        except ImportError as error:
-            raise MissingExtra(f"a GGUF model needs {error.name!r}. Run: pip install gguf accelerate") from None
 
 
 def _read_config(source: Source, entry: ZooEntry | None):
     from transformers import AutoConfig
 
-    if source.gguf is None:  # so that a type which no adapter reads is said to be so before transformers stumbles
-        settings = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
-        find_adapter(str(settings.get("model_type")), entry)
-    config = AutoConfig.from_pretrained(source.folder, **source.options)
-    return config, find_adapter(config.model_type, entry)
+    # The adapter first, so that a type which none reads is said to be so before transformers stumbles over it.
+    settings = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
+    adapter = find_adapter(str(settings.get("model_type")), entry)
+    return AutoConfig.from_pretrained(source.folder, local_files_only=True), adapter
 
 
 def _model_class(adapter, config, entry: ZooEntry | None):
@@ -222,13 +210,11 @@ def _from_config(make, config) -> nn.Module:
 
 
 def _from_pretrained(make, source: Source, config) -> tuple[nn.Module, tuple[str, ...]]:
-    options = dict(source.options, config=config, dtype=torch.float32, output_loading_info=True)
-    if source.gguf is None and any(source.folder.glob("*.safetensors")):
+    options = {"local_files_only": True, "config": config, "dtype": torch.float32, "output_loading_info": True}
+    if any(source.folder.glob("*.safetensors")):
         options["use_safetensors"] = True
     try:
-        # The reader of GGUF files draws a progress bar that no setting turns off.
-        with redirect_stderr(StringIO()) if source.gguf else nullcontext():
-            module, info = make.from_pretrained(source.folder, **options)
+        module, info = make.from_pretrained(source.folder, **options)
     except OSError as error:
         raise FileNotFoundError(f"model folder {str(source.folder)!r}: its weights cannot be read. {error}") from None
     mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
@@ -253,6 +239,11 @@ def _seeded(make, seed: int):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return make()
+
+
+def _attention(module: nn.Module) -> str:
+    configs = [m.config for m in module.modules() if hasattr(m, "config")]
+    return "+".join(sorted({c._attn_implementation for c in configs if getattr(c, "_attn_implementation", None)}))
 
 
 def _hash(content) -> str:
