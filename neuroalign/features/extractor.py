@@ -4,6 +4,7 @@ import gc
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
 
 import numpy as np
 
@@ -218,7 +219,7 @@ def _check_stimuli(model, stimuli, spaces, all_layers, skip):
     if not columns:
         raise BadStimuli(f"no {' or '.join(sorted(reads))}, and model {model.id!r} reads it; the set has "
                          f"{', '.join(stimuli.modalities)}.", stimuli.ids, "Use another model, or add the column.")
-    rows = [{"stimulus_id": i, **{k: v for k, v in row.items() if isinstance(v, str) and (v or k == "text")}}
+    rows = [{"stimulus_id": i, **{k: str(v) for k, v in row.items() if _is_given(k, v)}}
             for i, row in zip(stimuli.ids, stimuli.table[columns].to_dict("records"))]
     bad: set[str] = set()
     try:
@@ -247,6 +248,11 @@ def _check_stimuli(model, stimuli, spaces, all_layers, skip):
                          "Name the layers of one tower in layers=, or select the stimuli that have both.")
     bad.update(lacking)
     return [s for s in spaces if s.source.tower in towers], rows, frozenset(bad)
+
+
+def _is_given(modality: str, value) -> bool:
+    # an empty text is a mistake that the adapter names; an empty path means that there is no file
+    return isinstance(value, str | PathLike) and (modality == "text" or str(value) != "")
 
 
 def _check_words(model, spaces, outputs, pooling) -> None:
