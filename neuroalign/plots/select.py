@@ -22,9 +22,14 @@ METRIC_LABELS = {
     "r2.foldmean": "R² (mean over folds)",
     "rsa.spearman": "RSA, Spearman ρ",
     "rsa.spearman.group": "RSA, Spearman ρ (group-mean RDM)",
+    "rsa.spearman.partial": "partial RSA, Spearman ρ",
+    "rsa.spearman.partial.group": "partial RSA, Spearman ρ (group-mean RDM)",
     "rsa.pearson": "RSA, Pearson r",
-    "rsa.kendall": "RSA, Kendall τ-a",
-    "cka.debiased": "CKA (debiased)",
+    "rsa.pearson.group": "RSA, Pearson r (group-mean RDM)",
+    "rsa.cosine": "RSA, cosine",
+    "rsa.cosine.group": "RSA, cosine (group-mean RDM)",
+    "cka.debiased": "linear CKA (debiased)",
+    "cka.biased": "linear CKA (biased)",
 }
 TWIN = re.compile(r"^(?P<base>.+)@random(\.(?P<seed>\d+))?$")
 

@@ -33,7 +33,7 @@ def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
         row = {"part": name, "of": label, "metric": metric_label(metric), "scores": int(np.isfinite(score).sum()),
                "median": float(np.nanmedian(score)) if np.isfinite(score).any() else np.nan,
                "highest": float(np.nanmax(score)) if np.isfinite(score).any() else np.nan}
-        for which, column in (("p", f"p < {alpha:g} (weak)"), ("q", f"q < {alpha:g} (strict)")):
+        for which, column in (("p", "weak"), ("q", "strict")):
             tested = which in part and np.isfinite(part[which].values).any()
             row[column] = int((part[which].values < alpha).sum()) if tested else np.nan
         rows.append(row)

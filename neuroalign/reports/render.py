@@ -18,7 +18,7 @@ __all__ = ["picture", "prose", "score_frame", "slug", "table"]
 
 DPI = 192
 MOST_ROWS = 400
-MISSING = {"ceiling": "unavailable", "reliability": "unavailable", "p <": "not tested", "q <": "not tested"}
+MISSING = {"ceiling": "unavailable", "reliability": "unavailable", "weak": "not tested", "strict": "not tested"}
 PROBABILITIES = ("p", "q")
 HEADINGS = {"ci_low": "interval low", "ci_high": "interval high", "null_mean": "null mean", "null_sd": "null sd",
             "ceiling_lower": "ceiling, lower", "best_alpha": "alpha", "neuroid": "unit", "space_b": "space B",
@@ -59,7 +59,7 @@ def picture(item, name: str) -> dict:
     """Return what the template needs of a figure: the PNG as base64, width, words and the CSV of its data."""
     item = item if isinstance(item, Picture) else Picture(item)
     figure = item.figure
-    caption = item.caption or getattr(figure, "caption", "")
+    caption = " ".join(c for c in (item.caption, getattr(figure, "caption", "")) if c)
     alt = item.alt or getattr(figure, "alt", "") or caption or "Figure without description."
     if isinstance(figure, (str, Path)):
         png = Path(figure).read_bytes()
@@ -140,7 +140,7 @@ def _places(column: pd.Series) -> int:
 def _cell(value, column: str, numeric: bool, places: int) -> dict:
     if not numeric:
         missing = value is None or (isinstance(value, float) and np.isnan(value))
-        return {"text": "–" if missing else str(value), "value": None, "short": len(str(value)) <= 34}
+        return {"text": "–" if missing else str(value), "value": None, "short": len(str(value)) <= 26}
     if not np.isfinite(value):
         missing = np.isnan(value)
         words = next((said for start, said in MISSING.items() if column.startswith(start)), "–")

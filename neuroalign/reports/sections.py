@@ -27,7 +27,7 @@ class Picture:
     ----------
     figure : matplotlib Figure, or path of a PNG
     caption : str
-        By default the figure's own (`neuroalign.plots` figures carry one).
+        Stands before the figure's own, which says how to read it (`neuroalign.plots` figures carry one).
     alt : str
         What it shows, for those who cannot see it; by default the figure's own, else the caption.
     data : DataFrame, optional

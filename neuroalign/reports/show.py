@@ -55,7 +55,8 @@ class ScoresView:
                 top = score.stack(cell=score.dims).dropna("cell").idxmax("cell").item()
                 parts = dict(zip(score.dims, top if isinstance(top, tuple) else (top,)))
                 where = ", ".join(space_label(v) if d.startswith("space") else str(v) for d, v in parts.items())
-            tested = [f"{k.split(' (')[0]}: {row[k]:,}" for k in row if k[1:3] == " <" and not np.isnan(row[k])]
+            tested = [f"{said}: {row[column]:,}" for column, said in (("weak", "p < 0.05"), ("strict", "q < 0.05"))
+                      if not np.isnan(row[column])]
             lines.append(f"  {row['metric']}, {row['of']}: {row['scores']:,} scores, median {row['median']:.3f}, "
                          f"highest {row['highest']:.3f} ({where}); {', '.join(tested) or 'nothing tested'}")
         said = words.warning_rows([("", self.scores)])

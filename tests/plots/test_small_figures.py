@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from neuroalign.data import scores as scores_
 from neuroalign.plots import difference, scatter
-from neuroalign.plots.select import format_p, shorten, space_label, spaces_table
+from neuroalign.plots.select import format_p, metric_label, shorten, space_label, spaces_table
 
 
 def test_scatter_says_the_rank_correlation(pixels, overlaps):
@@ -68,3 +68,10 @@ def test_words():
     assert format_p(0.0123) == "q = 0.012" and format_p(1e-5, "p") == "p < 0.001" and format_p(np.nan) == ""
     assert len(shorten("x" * 100, 30)) == 30
     assert space_label("a:b:word") == "a · b · word" and space_label("tf-idf::all") == "tf-idf"
+
+
+def test_every_metric_has_its_own_label():
+    from neuroalign.alignment import METRICS
+
+    labels = [metric_label(name) for name in METRICS]
+    assert len(set(labels)) == len(labels) and not set(labels) & set(METRICS)

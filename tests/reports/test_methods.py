@@ -36,10 +36,10 @@ def test_what_is_not_known_is_not_said(comparison):
 
 def test_counts(comparison):
     models, twins = glance("a", comparison())
-    columns = ("of", "scores", "p < 0.05 (weak)", "q < 0.05 (strict)")
+    columns = ("of", "scores", "weak", "strict")
     assert [models[c] for c in columns] == ["models", 8, 2, 0]
     assert [twins[c] for c in columns] == ["random twins", 4, 4, 4]
-    assert np.isnan(glance("a", comparison().drop_vars(["p", "q"]))[0]["q < 0.05 (strict)"])
+    assert np.isnan(glance("a", comparison().drop_vars(["p", "q"]))[0]["strict"])
 
 
 def test_warnings_are_counted_once_each(comparison):

@@ -83,7 +83,7 @@ def test_the_page_forbids_all_scripts_but_its_own(page):
 def test_every_part_is_there(page):
     for words in ("First", "One found.", "Two not.", "Listening", "One caveat.", "27 listeners", "nothing at all",
                   "constant-target", "1 target is constant: 'V4'.", "Kriegeskorte", "abc123", "Random state 7",
-                  "p < 0.05 (weak)", "q < 0.05 (strict)", "unavailable"):
+                  "Weak: p < 0.05", "strict: q < 0.05", "unavailable"):
         assert words in page.text, words
     targets = {a["href"] for a in page.all("a") if a["href"].startswith("#")}
     ids = {a["id"] for _, a in page.tags if "id" in a}
@@ -107,6 +107,11 @@ def test_pictures_have_words_and_are_not_blank(page):
         assert len(image["alt"]) > 20
         png = base64.b64decode(image["src"].split(",")[1])
         assert np.asarray(Image.open(io.BytesIO(png)).convert("L"), float).std() > 5
+
+
+def test_captions_say_what_is_seen_and_how_to_read_it(encoding, tmp_path):
+    page = Page(report(Section("a", figures=[Picture(bars(encoding), "Two regions.")]), tmp_path / "r.html"))
+    assert "Two regions. Pearson r (pooled over folds) of every target." in page.text
 
 
 def test_downloads_hold_the_whole_table(comparison, tmp_path):
