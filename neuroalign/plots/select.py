@@ -26,6 +26,7 @@ METRIC_LABELS = {
     "rsa.spearman.partial.group": "partial RSA, Spearman ρ (group-mean RDM)",
     "rsa.pearson": "RSA, Pearson r",
     "rsa.pearson.group": "RSA, Pearson r (group-mean RDM)",
+    "rsa.r2": "RSA, R² of ranks",
     "rsa.cosine": "RSA, cosine",
     "rsa.cosine.group": "RSA, cosine (group-mean RDM)",
     "cka.debiased": "linear CKA (debiased)",
