@@ -11,7 +11,7 @@ import numpy as np
 from neuroalign.data import MODALITIES, StimulusSet
 from neuroalign.errors import check_option, list_ids, suggest
 from neuroalign.features.batching import Budget
-from neuroalign.features.featureset import FeatureSet, Stored
+from neuroalign.features.featureset import FeatureSet
 from neuroalign.features.jobs import Job, Space, StimulusJob, fill
 from neuroalign.features.pooling import POOLINGS
 from neuroalign.features.store import FeatureStore
@@ -95,7 +95,7 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
     _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype, on_error, batch_size, shard)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     stimuli.check_files()
-    stored: list[Stored] = []
+    features = FeatureSet([])
     for name in models:
         model = _load(name, device, dtype, random_state, zoo)
         jobs = plan_jobs(model, stimuli, store=store, layers=layers, streams=streams, pooling=pooling,
@@ -103,11 +103,11 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
                          random_state=random_state, context=context, on_error=on_error)
         for job in jobs:
             fill(job, storage_dtype=storage_dtype, progress=progress, only=shard)
-            stored += _stored(job)
+            features |= _open(job)
         del model, jobs
         if len(models) > 1:
             gc.collect()  # the next model needs the memory
-    return FeatureSet(stored)
+    return features
 
 
 def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, layers="all", streams=None,
@@ -284,17 +284,9 @@ def _version(package: str) -> str:
         return ""
 
 
-def _stored(job: Job) -> list[Stored]:
-    """Return the complete spaces of a job, in its order."""
+def _open(job: Job) -> FeatureSet:
+    """Return the complete spaces of a job, in its order, with the metadata of its stimuli."""
     table = job.stimuli.table
     coords = {c: table[c].to_numpy() for c in TIMING if c in table.columns}
     coords = {k: v.astype(str) if v.dtype == object else v for k, v in coords.items()}
-    known, ledger, n = job.entry.spaces, job.entry.ledger(), len(job.stimuli)
-    seen = {name: np.zeros(n, bool) for name in known}
-    for name, shards in ledger.items():
-        for start, stop in shards:
-            if name in seen:
-                seen[name][start:stop] = True
-    return [Stored(job.entry, s.name, job.model.id, s.layer, s.stream, s.depth, known[s.name]["n_features"],
-                   job.stimuli.ids, coords)
-            for s in job.spaces if s.name in known and seen[s.name].all()]
+    return FeatureSet.from_entry(job.entry, [s.name for s in job.spaces], coords)

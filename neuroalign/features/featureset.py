@@ -59,6 +59,28 @@ class FeatureSet(Mapping):
     def __init__(self, stored: Sequence[Stored]):
         self._stored = {s.space_id: s for s in stored}
 
+    @classmethod
+    def from_entry(cls, entry: Entry, spaces: Sequence | None = None,
+                   coords: Mapping[str, np.ndarray] | None = None) -> "FeatureSet":
+        """Return the complete spaces of an entry of the store.
+
+        Parameters
+        ----------
+        entry : Entry
+        spaces : sequence of str, optional
+            Names ``layer:stream`` in the order wanted; default: all.
+        coords : mapping, optional
+            Metadata of the rows.
+        """
+        record, complete = entry.record, set(entry.complete())
+        infos, ids = record["spaces"], tuple(record["rows"])
+        wanted = infos if spaces is None else spaces
+        return cls([
+            Stored(entry, name, record["model"], infos[name]["layer"], infos[name]["stream"],
+                   np.nan if infos[name]["depth"] is None else infos[name]["depth"], infos[name]["n_features"], ids,
+                   dict(coords or {}))
+            for name in wanted if name in complete])
+
     def __getitem__(self, key: str) -> xr.DataArray:
         if key not in self._stored:
             raise KeyError(f"features: no space {key!r} among {len(self)}.{suggest(key, self._stored)}")

@@ -11,6 +11,7 @@ An array is complete when its finished shards cover all rows. Rows of unfinished
 killed run, and are computed again. Locks are advisory locks of the operating system, so they die with the process.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -126,6 +127,15 @@ class FeatureStore:
             what = "no entry" if not found else f"{len(found)} entries"
             raise KeyError(f"store {str(self.path)!r}: {what} with key {key!r}.{suggest(key, known)}")
         return found[0]
+
+    def open(self, key: str):
+        """Return the complete spaces of the entry whose key starts with `key`, as a `FeatureSet`.
+
+        The ids of the rows come with it; onsets and other metadata of the stimuli are not stored.
+        """
+        from neuroalign.features.featureset import FeatureSet
+
+        return FeatureSet.from_entry(self.find(key))
 
     def ls(self) -> pd.DataFrame:
         """List the entries.
@@ -296,6 +306,11 @@ class Entry:
         _write_json(self.folder / "shards" / f"{start:09d}-{stop:09d}.{which}.json",
                     {"start": start, "stop": stop, "arrays": arrays, **more})
 
+    def complete(self) -> list[str]:
+        """Return the names of the spaces whose finished shards cover all rows, in order of their making."""
+        ledger, n = self.ledger(), len(self.ids)
+        return [name for name in self.spaces if covered(ledger.get(name, {}), n) == 1]
+
     def ledger(self, start: int | None = None, stop: int | None = None) -> dict[str, dict[tuple[int, int], str]]:
         """Return the finished shards: name to (start, stop) to sha256; only that of given rows if they are given."""
         found: dict[str, dict] = {}
@@ -348,7 +363,10 @@ class Entry:
         shards = set(shards)
         with self.lock("entry"):
             for path in (self.folder / "shards").glob("*.json"):
-                record = json.loads(path.read_text())
+                try:
+                    record = json.loads(path.read_text())
+                except json.JSONDecodeError:  # it counts as unfinished anyway
+                    continue
                 if (record["start"], record["stop"]) in shards and record["arrays"].pop(name, None):
                     _write_json(path, record)
             if _check_header(self.file(name), len(self.ids), self.spaces.get(name)):
@@ -360,13 +378,21 @@ class Entry:
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / f"{name}.lock", "w") as f:
-            try:
-                if fcntl:
-                    fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            yield _flock(f, wait)
+
+
+def _flock(f, wait: bool) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        # a file system without locks: two processes may repeat work there, and then write the same
+    return True
 
 
 def covered(shards: Iterable[tuple[int, int]], n_rows: int) -> float:

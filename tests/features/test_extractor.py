@@ -70,6 +70,10 @@ def test_reads_are_memory_maps_with_the_metadata_of_the_stimuli(tiny_model, tmp_
     assert isinstance(space.values.base, np.memmap) and not space.values.flags.writeable
     assert space.onset.values.tolist() == [0.5, 1.0] and space.duration.values.tolist() == [0.3, 0.2]
     assert space.depth.item() == 0 and features.spaces.depth.iloc[-1] == 1
+    (entry,) = FeatureStore(tmp_path).entries()
+    opened = FeatureStore(tmp_path).open(entry.folder.name[:5])
+    assert list(opened) == list(features) and opened[space.space_id.item()].identical(
+        space.drop_vars(["onset", "duration"]))
     for file in features.files.values():
         assert np.load(file, allow_pickle=False).shape == (2, 32)
 
