@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroalign.alignment import kernel_cka, linear_cka
 from neuroalign.alignment import cka as cka_module
+from neuroalign.alignment import kernel_cka, linear_cka
 from neuroalign.alignment.cka import cka_grid, cka_null, cka_subsamples
 
 ORACLE = {"clip": (0.6362, 0.6046), "clip_random": (0.0450, 0.0257), "convirt": (0.4111, 0.4056),

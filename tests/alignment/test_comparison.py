@@ -77,11 +77,12 @@ def test_the_planted_space_is_found_and_leads_by_a_paired_interval(spaces, brain
     assert (planted.ci_low < planted.score).all() and (planted.score < planted.ci_high + 0.05).all()
     lead = scores.diff(found, "m:l1:all", "m:l2:all")
     assert (lead.ci_low > 0).all()
-    paired = (found.bootstrap.sel(space="m:l1:all") - found.bootstrap.sel(space="m:l2:all")).quantile(0.025, "resample")
+    kept = found.bootstrap
+    paired = (kept.sel(space="m:l1:all") - kept.sel(space="m:l2:all")).quantile(0.025, "resample")
     np.testing.assert_allclose(lead.ci_low.values.ravel(), paired.values.ravel(), rtol=1e-5)
     assert found.null.dims == ("permutation", "metric", "space", "target")
     about = scores.attrs_of(found)
-    assert about["interval"]["rsa.spearman"]["resampled"] == {"IT": "stimuli and subjects", "EVC": "stimuli and subjects"}
+    assert set(about["interval"]["rsa.spearman"]["resampled"].values()) == {"stimuli and subjects"}
 
 
 def test_p_is_uniform_for_unrelated_models():
@@ -156,8 +157,10 @@ def test_partial_scores_control_for_a_space(spaces, brain):
                        control=spaces[0], **QUICK)
     ranked = [np.argsort(np.argsort(pdist(s.values.astype(float), "correlation"))) for s in spaces]
     design = np.column_stack([ranked[0], np.ones(120)])
+
     def rest(v):
         return v - design @ np.linalg.lstsq(design, v, rcond=None)[0]
+
     it = brain.values[:4]
     expected = np.mean([pearsonr(rest(ranked[1]), rest(np.argsort(np.argsort(r))))[0] for r in it])
     assert found.score.sel(metric="rsa.spearman.partial", target="IT")[0].item() == pytest.approx(expected, abs=1e-4)
@@ -171,8 +174,8 @@ def responses(spaces, bins=None):
     values = np.concatenate(blocks, 1).astype(np.float32)
     if bins is not None:
         values = values[:, :, None] * np.array([1.0, -2.0]) + rng.standard_normal((N, 11, 2)) * [[[0, 0.1]]]
-    return make_responses(values, IDS, [f"e{k}" for k in range(11)], time_bins=bins,
-                          neuroid_coords={"region": ["V"] * 6 + ["L"] * 5, "subject": ["a"] * 3 + ["b"] * 3 + ["a"] * 5})
+    owners = {"region": ["V"] * 6 + ["L"] * 5, "subject": ["a"] * 3 + ["b"] * 3 + ["a"] * 5}
+    return make_responses(values, IDS, [f"e{k}" for k in range(11)], time_bins=bins, neuroid_coords=owners)
 
 
 def test_responses_are_taken_region_by_region_and_subject_by_subject(spaces):
@@ -185,7 +188,8 @@ def test_responses_are_taken_region_by_region_and_subject_by_subject(spaces):
     assert found.score.sel(metric="rsa.spearman", space="m:l1:all", target="V").item() == pytest.approx(
         np.mean(own), abs=1e-5)
     both = np.mean([linear_cka(x, y[:, k]) for k in (slice(3), slice(3, 6))])
-    assert found.score.sel(metric="cka.debiased", space="m:l1:all", target="V").item() == pytest.approx(both, abs=1e-5)
+    cka = found.score.sel(metric="cka.debiased", space="m:l1:all", target="V").item()
+    assert cka == pytest.approx(both, abs=1e-5)
     assert (found.n.sel(metric="cka.debiased") == N).all() and (found.n.sel(metric="rsa.spearman") == 120).all()
 
 
