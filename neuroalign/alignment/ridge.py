@@ -29,6 +29,7 @@ __all__ = ["ALPHAS", "RidgeFit", "RidgePlan", "plan_ridge", "ridge_cv"]
 
 ALPHAS = np.logspace(-1, 6, 15)
 COLUMNS = 4096  # columns of a memory map that are read at a time
+CACHE = 2**24  # bytes of targets that go together on a processor: more would leave its cache at every penalty
 SMALL = 2**18  # numbers that stay in the processor's cache: below, penalties go together rather than one by one
 
 
@@ -192,8 +193,9 @@ class RidgePlan:
     def _chunks(self, Y, rows):
         n_targets = _check_targets(Y, rows, self.n_samples)
         widest = max([len(self._whole.rows), *(len(b.rows) for b, _, _ in self._inner)])
-        size = rows_per_chunk(4 * (3 * self.n_samples + 4 * len(self._whole.values) + 2 * widest),
-                              self._whole.values.device)
+        device = self._whole.values.device
+        size = rows_per_chunk(4 * (3 * self.n_samples + 4 * len(self._whole.values) + 2 * widest), device,
+                              limit=CACHE if device.type == "cpu" else 2**29)
         for start in range(0, n_targets, size):
             part = slice(start, min(start + size, n_targets))
             block = Y[:, part] if rows is None else Y[rows, part]
