@@ -108,6 +108,8 @@ def align(features, responses: xr.DataArray, *, repeats: str = "average", on_mis
                 f"{side}. Pass on_missing='drop' to use what both have."
             )
         keep &= ~lost
+    if not keep.any():
+        raise NotAligned(f"features {list_ids(spaces)} and responses share no stimulus_id that all of them have.")
     if not keep.all():
         lost_ids = wanted[~keep].unique()
         warn_user(f"{len(lost_ids)} stimuli dropped, missing in the features: {list_ids(lost_ids)}.",

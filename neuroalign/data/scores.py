@@ -140,7 +140,8 @@ def attrs_of(scores: xr.Dataset) -> dict:
 
 
 def concat(parts, dim: str = "space") -> xr.Dataset:
-    """Join Scores along ``space``, ``metric`` or ``target``; warnings are joined, other attrs come from the first.
+    """Join Scores along ``space``, ``metric`` or ``target``; warnings and tables are joined, other attrs come
+    from the first.
 
     Variables that only some parts have are NaN in the others.
     """
@@ -148,6 +149,10 @@ def concat(parts, dim: str = "space") -> xr.Dataset:
     parts = [validate(p) for p in parts]
     if not parts:
         raise ValueError("concat: no scores given.")
+    for part in parts[1:]:
+        if part["score"].dims != parts[0]["score"].dims:
+            raise ValueError(f"concat: scores of dims {parts[0]['score'].dims} and {part['score'].dims} cannot be "
+                             "joined. Keep them apart (a report takes a list of scores).")
     names = sorted({v for p in parts for v in p.data_vars})
     filled = []
     for part in parts:
@@ -156,11 +161,14 @@ def concat(parts, dim: str = "space") -> xr.Dataset:
             like = next(p[name] for p in parts if name in p)
             sizes = {d: part.sizes.get(d, like.sizes[d]) for d in like.dims}
             part = part.assign({name: (like.dims, np.full(tuple(sizes.values()), np.nan))})
-        filled.append(part)
+        filled.append(_fill_coords(part, parts, dim))
     joined = xr.concat(filled, dim=dim, data_vars="minimal", coords="minimal", compat="override",
                        join="outer", combine_attrs="override")
-    warnings = [w for p in parts for w in attrs_of(p).get("warnings", [])]
-    joined.attrs["warnings"] = json.dumps(warnings)
+    about = [attrs_of(p) for p in parts]
+    for key, value in about[0].items():  # what is said metric by metric: of all parts, the first has the word
+        if isinstance(value, dict):
+            joined.attrs[key] = json.dumps({k: v for a in reversed(about) for k, v in (a.get(key) or {}).items()})
+    joined.attrs["warnings"] = json.dumps([w for a in about for w in a.get("warnings", [])])
     return validate(joined)
 
 
@@ -195,7 +203,9 @@ def diff(scores: xr.Dataset, space: str, other: str, *, level: float = 0.95) -> 
     dims = ("metric", "space", *[d for d in delta.dims if d != "metric"])
     shape = [1 if d == "space" else delta.sizes[d] for d in dims]
     low = high = np.full(shape, np.nan)
+    interval = "no interval: resamples were not kept (keep=['bootstrap'])"
     if "bootstrap" in scores:
+        interval = f"paired over the resamples that the two spaces share, {level:.0%}"
         resampled = scores["bootstrap"].sel(space=space) - scores["bootstrap"].sel(space=other)
         tails = [(1 - level) / 2, (1 + level) / 2]
         low, high = resampled.quantile(tails, dim="resample").transpose("quantile", *delta.dims).values
@@ -203,7 +213,7 @@ def diff(scores: xr.Dataset, space: str, other: str, *, level: float = 0.95) -> 
                  "ci_low": (dims, np.reshape(low, shape)), "ci_high": (dims, np.reshape(high, shape))}
     coords = {d: scores[d] for d in delta.dims} | {"space": [f"{space} - {other}"]}
     keep = {k: v for k, v in attrs_of(scores).items() if k not in ("versions", "created")}
-    return make(variables, coords, keep | {"interval": f"paired bootstrap, {level:.0%}"})
+    return make(variables, coords, keep | {"interval": interval})
 
 
 def to_frame(scores: xr.Dataset) -> pd.DataFrame:
@@ -241,6 +251,17 @@ def load(path) -> xr.Dataset:
     if version != SCHEMA_VERSION:
         raise ValueError(f"{path.name}: schema_version is {version}, expected {SCHEMA_VERSION}. Compute it again.")
     return validate(scores)
+
+
+def _fill_coords(part: xr.Dataset, parts, dim: str) -> xr.Dataset:
+    """Add the coords of `dim` that only other parts have: empty text, or NaN."""
+    for other in parts:
+        for name in set(other.coords) - set(part.coords):
+            values = other.coords[name]
+            if values.dims == (dim,):
+                empty = np.nan if values.dtype.kind in "fiu" else ""
+                part = part.assign_coords({name: (dim, np.full(part.sizes[dim], empty))})
+    return part
 
 
 def _jsonable(value):
