@@ -11,7 +11,7 @@ from torch import nn
 from neuroalign import linalg
 from neuroalign.data import file_sha256
 from neuroalign.data.packages import find_file
-from neuroalign.errors import check_option, list_ids, suggest
+from neuroalign.errors import MissingExtra, check_option, list_ids, suggest
 from neuroalign.models import derived, efficientnet_lite
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.families import find_adapter
@@ -26,6 +26,7 @@ WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
 )  # fmt: skip
+CONVERTERS = ("sentencepiece", "tiktoken", "protobuf")  # packages that convert old tokenizers
 POOLERS = ("pooler",)  # parts that a checkpoint may lack without harm to the rest
 
 
@@ -45,7 +46,15 @@ class Source:
                 f"model folder {str(self.folder)!r}: no tokenizer ({', '.join(TOKENIZER_FILES)}). Save the tokenizer "
                 "of the model there (tokenizer.save_pretrained)."
             )
-        return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        try:
+            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        except (ImportError, ValueError) as error:
+            if not any(word in str(error) for word in CONVERTERS):
+                raise
+            raise MissingExtra(
+                f"model folder {str(self.folder)!r}: its tokenizer must be converted to a fast one. "
+                f"Run: pip install {' '.join(CONVERTERS)}"
+            ) from None
 
 
 def load_model(name: str, *, device="auto", dtype: str = "float32", random_state: int = 0, zoo=None) -> LoadedModel:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from importlib.util import find_spec
 
 import pytest
 import tiny
@@ -11,6 +12,7 @@ import torch
 from neuroalign.errors import MissingExtra
 from neuroalign.models import HubUnreachable, hub, load_model
 from neuroalign.models.hub import fetch_repository
+from neuroalign.models.images import load_image_input
 
 
 def state(model):
@@ -135,6 +137,39 @@ def test_dinov3_without_torchvision(tiny_folder, tmp_path):
     model = load_model(str(folder), device="cpu")
     pixels = model.processors["image"].process([tiny.Image.new("RGB", (50, 40), (255, 255, 255))])
     torch.testing.assert_close(pixels, torch.ones(1, 3, 32, 32), rtol=0, atol=1e-6)
+
+
+def test_a_tokenizer_that_must_be_converted_gives_the_pip_line(tiny_folder, tmp_path):
+    if find_spec("sentencepiece") or find_spec("tiktoken"):
+        pytest.skip("the packages that convert it are installed")
+    folder = shutil.copytree(tiny_folder("deberta-v2"), tmp_path / "old")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"vocab_type": "spm"}')
+    (folder / "spm.model").write_bytes(b"a sentencepiece model")
+    with pytest.raises(MissingExtra, match="pip install sentencepiece"):
+        load_model(str(folder), device="cpu")
+
+
+# As the repositories of the hub that were made before image processors had their name still hold them.
+OLD_PROCESSORS = {
+    "clip": {"feature_extractor_type": "CLIPFeatureExtractor", "size": 48, "crop_size": 32, "do_center_crop": True},
+    "vit": {"size": 32},
+    "swin": {"feature_extractor_type": "ViTFeatureExtractor", "size": 32},
+    "resnet": {"feature_extractor_type": "ConvNextFeatureExtractor", "size": 32, "crop_pct": 0.875},
+    "deit": {"feature_extractor_type": "DeiTFeatureExtractor", "size": 40, "crop_size": 32, "do_center_crop": True},
+}
+
+
+@pytest.mark.parametrize("model_type", OLD_PROCESSORS)
+def test_old_settings_of_image_processors_are_read(model_type, tiny_folder, tmp_path):
+    settings = {"do_normalize": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    folder = shutil.copytree(tiny_folder(model_type), tmp_path / "old")
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | OLD_PROCESSORS[model_type]))
+    pixels = load_image_input(folder).process([tiny.Image.new("RGB", (90, 70), (255, 0, 0))])
+    expected = torch.tensor([2.0, -2.0, -2.0])[None, :, None, None].expand(1, 3, 32, 32)
+    torch.testing.assert_close(pixels, expected, rtol=0, atol=1e-6)
 
 
 def test_unknown_names_give_the_nearest():
