@@ -2,10 +2,11 @@
 
 from neuroalign.features.confounds import word_rate
 from neuroalign.features.exactness import verify
-from neuroalign.features.extractor import extract
+from neuroalign.features.extractor import estimate, extract
 from neuroalign.features.featureset import FeatureSet
 from neuroalign.features.store import FeatureStore
 from neuroalign.features.timing import events_to_samples
 from neuroalign.features.words import word_table
 
-__all__ = ["FeatureSet", "FeatureStore", "events_to_samples", "extract", "verify", "word_rate", "word_table"]
+__all__ = ["FeatureSet", "FeatureStore", "estimate", "events_to_samples", "extract", "verify", "word_rate",
+           "word_table"]

@@ -14,9 +14,10 @@ import pandas as pd
 import torch
 
 from neuroalign.data import StimulusSet
+from neuroalign.features.files import write_text
 from neuroalign.features.hooks import Capture
 from neuroalign.features.pooling import pool
-from neuroalign.features.store import FeatureStore, entry_key, slug, write_text
+from neuroalign.features.store import FeatureStore, entry_key, slug
 from neuroalign.models.adapter import Inputs, Layer, LoadedModel
 
 __all__ = ["verify"]

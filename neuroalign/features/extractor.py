@@ -1,14 +1,16 @@
 """`extract`: stimuli and models in, feature spaces out, from the store where they are there already."""
 
 import gc
+import tempfile
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 
 import numpy as np
+import pandas as pd
 
-from neuroalign.data import MODALITIES, StimulusSet
+from neuroalign.data import MODALITIES, StimulusSet, space_id
 from neuroalign.errors import check_option, list_ids, suggest
 from neuroalign.features.batching import Budget
 from neuroalign.features.featureset import FeatureSet
@@ -18,7 +20,7 @@ from neuroalign.features.store import FeatureStore
 from neuroalign.features.words import OUTPUTS, WORD_POOLINGS, WordJob, is_causal
 from neuroalign.models.adapter import TAPS, BadStimuli, Layer, LoadedModel
 
-__all__ = ["extract", "plan_jobs"]
+__all__ = ["estimate", "extract", "plan_jobs"]
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 STORAGE_DTYPES = ("float32", "float16")
@@ -108,6 +110,39 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
         if len(models) > 1:
             gc.collect()  # the next model needs the memory
     return features
+
+
+def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float32", random_state: int = 0, zoo=None,
+             storage_dtype: str = "float32", **options) -> pd.DataFrame:
+    """Say what `extract` would make, at the price of one forward a model; nothing is stored.
+
+    Parameters
+    ----------
+    models, stimuli, device, dtype, random_state, zoo, storage_dtype
+        As in `extract`.
+    **options
+        layers, streams, pooling, outputs, taps, context, on_error of `extract`.
+
+    Returns
+    -------
+    DataFrame
+        One row a space: space_id, n_rows, n_features, disk_mb, and weights_mb of its model (the memory that it
+        takes by itself).
+    """
+    models = [models] if isinstance(models, (str, LoadedModel)) or not isinstance(models, Sequence) else list(models)
+    check_option("storage_dtype", storage_dtype, STORAGE_DTYPES)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in models:
+            model = _load(name, device, dtype, random_state, zoo)
+            weights = sum(p.numel() * p.element_size() for p in model.module.parameters()) / 1e6
+            for job in plan_jobs(model, stimuli, store=FeatureStore(folder), batch_size=1, **options):
+                _, values = next(iter(job.compute(*job.shards()[0], [s.name for s in job.spaces])))
+                for space in job.spaces:
+                    width, n = values[space.name].shape[1], len(job.stimuli)
+                    rows.append([space_id(model.id, space.layer, space.stream), n, width,
+                                 n * width * np.dtype(storage_dtype).itemsize / 1e6, weights])
+    return pd.DataFrame(rows, columns=["space_id", "n_rows", "n_features", "disk_mb", "weights_mb"])
 
 
 def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, layers="all", streams=None,

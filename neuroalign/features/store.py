@@ -11,10 +11,8 @@ An array is complete when its finished shards cover all rows. Rows of unfinished
 killed run, and are computed again. Locks are advisory locks of the operating system, so they die with the process.
 """
 
-import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -22,23 +20,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 import pandas as pd
 
 from neuroalign.data import home
 from neuroalign.errors import StoreCorrupt, list_ids, suggest
-
-try:
-    import fcntl
-except ImportError:  # no advisory locks on Windows: two processes may repeat work there
-    fcntl = None
+from neuroalign.features.files import (
+    check_header,
+    create_array,
+    read_header,
+    sha256_rows,
+    take_lock,
+    write_json,
+    write_text,
+)
 
 __all__ = ["Entry", "FeatureStore", "entry_key", "slug"]
 
 FORMAT = 1
-CHUNK = 2**24  # bytes hashed at a time
 
 
 def slug(name: str) -> str:
@@ -111,7 +111,7 @@ class FeatureStore:
                 record = {"format": FORMAT, "model": model, "key": folder.name, "description": description,
                           "about": dict(about or {}), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                           "rows": [str(i) for i in ids], "spaces": {}}
-                _write_json(folder / "entry.json", record)
+                write_json(folder / "entry.json", record)
         return entry
 
     def entries(self, model: str | None = None) -> list["Entry"]:
@@ -267,10 +267,10 @@ class Entry:
             info = {"layer": layer, "stream": stream, "depth": depth, "n_features": int(n_features), "dtype": dtype,
                     "file": file.name, **more}
             if not file.is_file():
-                _create_array(file, (len(record["rows"]), int(n_features)), dtype)
+                create_array(file, (len(record["rows"]), int(n_features)), dtype)
             if record["spaces"].get(name) != info:
                 record["spaces"][name] = info
-                _write_json(self.folder / "entry.json", record)
+                write_json(self.folder / "entry.json", record)
 
     def drop_spaces(self, names: Iterable[str]) -> None:
         """Forget spaces whose arrays are gone."""
@@ -279,7 +279,7 @@ class Entry:
             with self.lock("entry"):
                 record = self.record
                 record["spaces"] = {k: v for k, v in record["spaces"].items() if k not in names}
-                _write_json(self.folder / "entry.json", record)
+                write_json(self.folder / "entry.json", record)
 
     def open(self, name: str) -> np.memmap:
         """Return an array as a read-only memory map."""
@@ -288,7 +288,7 @@ class Entry:
     def window(self, name: str, start: int, stop: int) -> np.memmap:
         """Return rows `start` to `stop` of an array as a writable memory map of just these rows."""
         with open(self.file(name), "rb") as f:
-            shape, dtype, offset = _read_header(f)
+            shape, dtype, offset = read_header(f)
         return np.memmap(self.file(name), dtype=dtype, mode="r+", offset=offset + start * shape[1] * dtype.itemsize,
                          shape=(stop - start, shape[1]))
 
@@ -300,10 +300,10 @@ class Entry:
 
     def finish(self, start: int, stop: int, names: Sequence[str], **more) -> None:
         """Record a shard as finished, with the checksum of its rows in each array."""
-        arrays = {n: _sha256(self.window(n, start, stop)) for n in names}
+        arrays = {n: sha256_rows(self.window(n, start, stop)) for n in names}
         which = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:8]
         (self.folder / "shards").mkdir(exist_ok=True)
-        _write_json(self.folder / "shards" / f"{start:09d}-{stop:09d}.{which}.json",
+        write_json(self.folder / "shards" / f"{start:09d}-{stop:09d}.{which}.json",
                     {"start": start, "stop": stop, "arrays": arrays, **more})
 
     def complete(self) -> list[str]:
@@ -341,7 +341,7 @@ class Entry:
         if not shards:
             return {}
         info = self.spaces.get(name)
-        problem = _check_header(file, len(self.ids), info)
+        problem = check_header(file, len(self.ids), info)
         if problem:
             return dict.fromkeys(shards, problem)
         stamps = self.folder / "locks" / f"{file.name}.checked"
@@ -351,7 +351,7 @@ class Entry:
             return {}
         bad = {}
         for (start, stop), digest in shards.items():
-            if _sha256(self.open(name)[start:stop]) != digest:
+            if sha256_rows(self.open(name)[start:stop]) != digest:
                 bad[start, stop] = f"{file.name}: rows {start} to {stop} do not match their sha256"
         if not bad:
             stamps.parent.mkdir(exist_ok=True)
@@ -368,8 +368,8 @@ class Entry:
                 except json.JSONDecodeError:  # it counts as unfinished anyway
                     continue
                 if (record["start"], record["stop"]) in shards and record["arrays"].pop(name, None):
-                    _write_json(path, record)
-            if _check_header(self.file(name), len(self.ids), self.spaces.get(name)):
+                    write_json(path, record)
+            if check_header(self.file(name), len(self.ids), self.spaces.get(name)):
                 self.file(name).unlink(missing_ok=True)
 
     @contextmanager
@@ -378,21 +378,7 @@ class Entry:
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / f"{name}.lock", "w") as f:
-            yield _flock(f, wait)
-
-
-def _flock(f, wait: bool) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        # a file system without locks: two processes may repeat work there, and then write the same
-    return True
+            yield take_lock(f, wait)
 
 
 def covered(shards: Iterable[tuple[int, int]], n_rows: int) -> float:
@@ -407,53 +393,3 @@ def covered(shards: Iterable[tuple[int, int]], n_rows: int) -> float:
     for start, stop in shards:
         seen[start:stop] = True
     return float(seen.mean())
-
-
-def _create_array(file: Path, shape: tuple[int, int], dtype: str) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=shape)
-    del array
-    os.replace(temporary, file)  # the caller holds the entry's lock
-
-
-def _read_header(f) -> tuple[tuple, np.dtype, int]:
-    version = np.lib.format.read_magic(f)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(f)
-    return shape, dtype, f.tell()
-
-
-def _check_header(file: Path, n_rows: int, info: Mapping | None) -> str:
-    """Say what is wrong with the file as a whole, or nothing."""
-    if info is None:
-        return f"{file.name}: is in the ledger but not in entry.json"
-    if not file.is_file():
-        return f"{file.name}: is gone"
-    try:
-        with open(file, "rb") as f:
-            shape, dtype, offset = _read_header(f)
-    except (ValueError, EOFError, OSError) as error:
-        return f"{file.name}: has no npy header ({error})"
-    if shape != (n_rows, info["n_features"]) or dtype != np.dtype(info["dtype"]):
-        return f"{file.name}: holds {shape} {dtype}, expected ({n_rows}, {info['n_features']}) {info['dtype']}"
-    expected = offset + int(np.prod(shape)) * dtype.itemsize
-    size = file.stat().st_size
-    return "" if size == expected else f"{file.name}: has {size} bytes, expected {expected}"
-
-
-def _sha256(rows: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    step = max(1, CHUNK // max(1, rows.shape[1] * rows.itemsize))
-    for start in range(0, len(rows), step):
-        digest.update(np.ascontiguousarray(rows[start:start + step]).data.cast("B"))
-    return digest.hexdigest()
-
-
-def _write_json(path: Path, record: Mapping) -> None:
-    write_text(path, json.dumps(record, indent=1, default=str))
-
-
-def write_text(path: Path, text: str) -> None:
-    with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as f:
-        f.write(text)
-    os.replace(f.name, path)

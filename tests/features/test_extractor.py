@@ -15,7 +15,7 @@ from PIL import Image
 
 from neuroalign.data import StimulusSet
 from neuroalign.errors import NeuroalignWarning
-from neuroalign.features import FeatureStore, extract, jobs
+from neuroalign.features import FeatureStore, estimate, extract, jobs
 from neuroalign.models import load_model, wrap
 from neuroalign.models.adapter import BadStimuli
 
@@ -378,6 +378,20 @@ def test_shards_of_a_job_array_make_one_store(tiny_model, sentences, tmp_path, m
     whole = extract(model, sentences, store=tmp_path / "whole", **QUIET)
     for name in whole:
         np.testing.assert_allclose(parts[2][name].values, whole[name].values, atol=1e-6)
+
+
+def test_an_estimate_is_what_extraction_then_makes_and_stores_nothing(tiny_model, sentences, tmp_path, count):
+    model = tiny_model("llama")
+    counter = count(model)
+    options = {"streams": ["text", "word"], "outputs": ("hidden", "surprisal"), "context": 64}
+    table = estimate(model, sentences, **options)
+    assert len(counter.batches) == 2
+    features = extract(model, sentences, store=tmp_path, **options, **QUIET)
+    assert table.space_id.tolist() == list(features)
+    for row in table.itertuples():
+        assert features[row.space_id].shape == (row.n_rows, row.n_features)
+        assert row.disk_mb == pytest.approx(features[row.space_id].nbytes / 1e6)
+    assert (table.weights_mb > 0).all()
 
 
 def test_a_layer_that_runs_twice_is_refused(sentences, tmp_path):

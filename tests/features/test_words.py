@@ -165,6 +165,24 @@ def test_a_word_without_tokens_is_nan_and_named(minilm, tmp_path):
 
 
 @pytest.mark.slow
+def test_frank_word_surprisal_follows_that_of_gpt2(mirror, tmp_path):
+    """Surprisal of each word of 205 sentences against the published GPT-2 column: r = .7111."""
+    import json
+
+    torch.set_num_threads(2)
+    expected = json.loads((mirror / "acceptance.json").read_text())["frank.surprisal~GPT2"]
+    table = pd.read_csv(mirror / "frank_erp" / "all_measures.csv")
+    sentences = list(dict.fromkeys(table.sentence))
+    stimuli = StimulusSet.from_texts(sentences, ids=[f"s{i}" for i in range(len(sentences))])
+    features = extract("smollm2-135m", stimuli, outputs=("surprisal",), store=tmp_path, **QUIET)
+    space = features["smollm2-135m:surprisal:word"]
+    number = {s: i for i, s in enumerate(sentences)}
+    ids = [f"s{number[s]}#{k}" for s, k in zip(table.sentence, table.context_length)]
+    r = np.corrcoef(space.sel(stimulus=ids).values[:, 0], table.s_GPT2)[0, 1]
+    assert r == pytest.approx(expected["value"], abs=expected["tol"])
+
+
+@pytest.mark.slow
 def test_alice_word_surprisal_of_smollm2(mirror, tmp_path):
     """The mean bits of a word that an independent computation found: 5.7372."""
     import json
