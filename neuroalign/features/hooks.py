@@ -1,7 +1,9 @@
 """Capture: hooks on the layers of a model that reduce activations where they arise."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import torch
 
@@ -20,14 +22,19 @@ class Capture:
     layers : sequence of Layer
     reduce : callable
         ``reduce(layer, tokens, inputs) -> {space name: tensor}``, with tokens (batch, token, feature) on the device.
+    logits : bool
+        Whether the predictions of a language model are wanted; otherwise those of one token alone are computed, where
+        the model allows it: the vocabulary costs more than several blocks.
 
     Examples
     --------
     ``with Capture(model, layers, reduce) as capture: values, raw = capture.run(inputs, seed)``
     """
 
-    def __init__(self, model: LoadedModel, layers: Sequence[Layer], reduce: Callable):
+    def __init__(self, model: LoadedModel, layers: Sequence[Layer], reduce: Callable, *, logits: bool = False):
         self.model, self.layers, self.reduce = model, tuple(layers), reduce
+        takes = inspect.signature(model.module.forward).parameters
+        self._more = {} if logits or "logits_to_keep" not in takes else {"logits_to_keep": 1}
         self._values: dict[str, torch.Tensor] = {}
         self._seen: dict[Layer, int] = {}
         self._inputs: Inputs | None = None
@@ -52,8 +59,9 @@ class Capture:
         """
         self._inputs, self._values, self._seen = inputs, {}, dict.fromkeys(self.layers, 0)
         try:
+            given = replace(inputs, tensors={**inputs.tensors, **self._more})
             with pinned(self.model.device, seed):
-                raw = self.model.adapter.forward(self.model, inputs)
+                raw = self.model.adapter.forward(self.model, given)
             wrong = {layer.name: n for layer, n in self._seen.items() if n != 1}
             if wrong:
                 name, times = next(iter(wrong.items()))

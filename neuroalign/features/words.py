@@ -194,7 +194,8 @@ class WordJob(Job):
         outputs = [s for s in wanted if s.source is None]
         items = [Item(n, w.stop - w.start, "text", w) for n, w in enumerate(self.windows)
                  if start <= w.rows[0] < stop]
-        with Capture(self.model, layers, partial(self._reduce, wanted)) as capture:
+        reduce = partial(self._reduce, wanted)
+        with Capture(self.model, layers, reduce, logits=bool(outputs)) as capture:
             def forward(_, inputs):
                 values, raw = capture.run(inputs, self.random_state)
                 if outputs:

@@ -110,6 +110,20 @@ def test_surprisal_and_entropy_equal_one_forward_per_token(tiny_model, tmp_path,
     np.testing.assert_allclose(got["entropy"], entropy, atol=2e-4)
 
 
+def test_the_vocabulary_is_not_computed_where_nobody_asks_for_it(tiny_model, tmp_path):
+    model = tiny_model("llama")
+    shapes = []
+    model.module.lm_head.register_forward_hook(lambda _, args, out: shapes.append(out.shape[1]))
+    stimuli = StimulusSet.from_texts([TEXT])
+    hidden = extract(model, stimuli, streams=["word"], context=64, store=tmp_path, **QUIET)
+    assert set(shapes) == {1}
+    both = extract(model, stimuli, streams=["word"], outputs=("hidden", "entropy"), context=64, store=tmp_path / "b",
+                   **QUIET)
+    assert max(shapes) > 20
+    for name in hidden:
+        np.testing.assert_array_equal(hidden[name].values, both[name].values)
+
+
 def test_windows_of_words_do_not_depend_on_batch_or_shard(tiny_model, tmp_path, count, monkeypatch):
     stimuli = StimulusSet.from_texts([TEXT * 4, "the fox", TEXT])
     one = extract(tiny_model("llama"), stimuli, streams=["word"], context=32, batch_size=1, store=tmp_path, **QUIET)
