@@ -31,7 +31,7 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
             outputs: Sequence[str] = ("hidden",), store=None, taps: Sequence[str] = ("block",),
             batch_size: int | None = None, device="auto", dtype: str = "float32", storage_dtype: str = "float32",
             random_state: int = 0, progress: bool = True, context: int = 512, zoo=None, on_error: str = "raise",
-            shard: tuple[int, int] | None = None) -> FeatureSet:
+            projection: int | None = None, shard: tuple[int, int] | None = None) -> FeatureSet:
     """Extract layerwise features of models on stimuli.
 
     The features of a stimulus do not depend on its batch, and what the store holds already is not computed again:
@@ -73,6 +73,9 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
         A YAML file with zoo entries of your own.
     on_error : {"raise", "skip"}
         ``skip``: rows of stimuli that cannot be used are NaN, and a warning names them.
+    projection : int, optional
+        Project rows that are wider than this to this many components (sparse random projection, seeded): for
+        flattened feature maps. Distances are kept in expectation.
     shard : (i, n), optional
         Compute only every n-th shard from the i-th on (job arrays on one store). The result lists the spaces
         that are complete.
@@ -102,7 +105,7 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
         model = _load(name, device, dtype, random_state, zoo)
         jobs = plan_jobs(model, stimuli, store=store, layers=layers, streams=streams, pooling=pooling,
                          outputs=outputs, taps=taps, batch_size=batch_size, storage_dtype=storage_dtype,
-                         random_state=random_state, context=context, on_error=on_error)
+                         random_state=random_state, context=context, on_error=on_error, projection=projection)
         for job in jobs:
             fill(job, storage_dtype=storage_dtype, progress=progress, only=shard)
             features |= _open(job)
@@ -121,7 +124,7 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
     models, stimuli, device, dtype, random_state, zoo, storage_dtype
         As in `extract`.
     **options
-        layers, streams, pooling, outputs, taps, context, on_error of `extract`.
+        layers, streams, pooling, outputs, taps, context, on_error, projection of `extract`.
 
     Returns
     -------
@@ -147,7 +150,7 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
 
 def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, layers="all", streams=None,
               pooling="mean", outputs=("hidden",), taps=("block",), batch_size=None, storage_dtype="float32",
-              random_state=0, context=512, on_error="raise") -> list[Job]:
+              random_state=0, context=512, on_error="raise", projection=None) -> list[Job]:
     """Return what has to be computed for one model, having checked all that can be checked before a forward."""
     found = _choose_layers(model, layers, taps) if "hidden" in outputs else []
     wanted = None if streams is None else [streams] if isinstance(streams, str) else list(dict.fromkeys(streams))
@@ -159,18 +162,22 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
     if wanted is not None and "word" in wanted:
         words = [Space(x.name, "word", x.depth, x) for x in found if x.tower == "text" and x.masked] + words
     choices = {"pooling": pooling, "storage_dtype": storage_dtype, "random_state": random_state}
+    if projection is not None:
+        if projection < 1:
+            raise ValueError(f"projection: got {projection}, expected at least 1 component, or None.")
+        choices["projection"] = int(projection)
     budget, skip = Budget(model.device, batch_size), on_error == "skip"
     jobs: list[Job] = []
     if plain:
         plain, rows, bad = _check_stimuli(model, stimuli, plain, layers == "all", skip)
         entry = _entry(store, model, stimuli, {"rows": "stimuli", **choices})
-        jobs.append(StimulusJob(model, entry, stimuli, plain, budget, random_state, skip, pooling=pooling, rows=rows,
-                                bad=bad))
+        jobs.append(StimulusJob(model, entry, stimuli, plain, budget, random_state, skip, projection,
+                                pooling=pooling, rows=rows, bad=bad))
     if words or (wanted is not None and "word" in wanted):
         _check_words(model, words, by_word, pooling)
         derived = stimuli.words()
         entry = _entry(store, model, derived, {"rows": "words", "context": context, **choices})
-        jobs.append(WordJob(model, entry, derived, words, budget, random_state, skip, pooling=pooling,
+        jobs.append(WordJob(model, entry, derived, words, budget, random_state, skip, projection, pooling=pooling,
                             context=context))
     return jobs
 

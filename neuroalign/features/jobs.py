@@ -13,6 +13,7 @@ from neuroalign.errors import list_ids, warn_user
 from neuroalign.features.batching import Budget, Item, out_of_memory, run_batches
 from neuroalign.features.hooks import Capture
 from neuroalign.features.pooling import pool
+from neuroalign.features.projection import Projector
 from neuroalign.features.store import Entry, covered
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 
@@ -51,6 +52,8 @@ class Job:
     random_state : int
     skip : bool
         Leave rows of bad stimuli NaN, instead of raising.
+    projection : int or None
+        Width that wider rows are projected to.
     """
 
     model: LoadedModel
@@ -60,6 +63,7 @@ class Job:
     budget: Budget
     random_state: int = 0
     skip: bool = False
+    projection: int | None = None
     unit = "stimuli"
     skipped: set = field(default_factory=set)
     not_finite: set = field(default_factory=set)
@@ -130,10 +134,11 @@ class StimulusJob(Job):
                  for i in range(start, stop) if self.stimuli.ids[i] not in self.bad]
         self.skipped.update(self.stimuli.ids[i] for i in range(start, stop) if self.stimuli.ids[i] in self.bad)
         prepare = partial(self.read_or_skip, lambda batch: adapter.prepare(model, [i.content for i in batch]))
+        project = Projector(self.projection, self.random_state)
         with Capture(model, layers, partial(self._reduce, wanted)) as capture:
             def forward(_, inputs):
                 values, _ = capture.run(inputs, self.random_state)
-                return {name: value.cpu().numpy() for name, value in values.items()}
+                return {name: project(value).cpu().numpy() for name, value in values.items()}
 
             for batch, values in run_batches(items, prepare, forward, self.budget):
                 yield np.array([i.position for i in batch]), values
@@ -201,9 +206,9 @@ def _fill_shard(job: Job, shard: tuple[int, int], names: Sequence[str], storage_
     if not windows:
         raise BadStimuli("none of them can be used, so there is nothing to extract.",
                          job.stimuli.ids[start:stop], "Repair them, or leave them out.")
+    # Not flushed to the disk: that waits, and what a loss of power takes the checksums find.
     for window in windows.values():
         window[~written] = np.nan
-        window.flush()
     job.entry.finish(start, stop, names, skipped=sorted(job.skipped), device=str(job.model.device),
                      not_finite=[job.stimuli.ids[i] for i in sorted(job.not_finite)])
 

@@ -294,9 +294,7 @@ class Entry:
 
     def write(self, name: str, start: int, values: np.ndarray) -> None:
         """Write rows from `start` on; they count only when their shard is finished."""
-        rows = self.window(name, start, start + len(values))
-        rows[:] = values
-        rows.flush()
+        self.window(name, start, start + len(values))[:] = values
 
     def finish(self, start: int, stop: int, names: Sequence[str], **more) -> None:
         """Record a shard as finished, with the checksum of its rows in each array."""

@@ -13,6 +13,7 @@ from neuroalign.data import StimulusSet
 from neuroalign.features.batching import Item, run_batches
 from neuroalign.features.hooks import Capture
 from neuroalign.features.jobs import SHARD_ROWS, Job
+from neuroalign.features.projection import Projector
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 
 __all__ = ["OUTPUTS", "WORD_POOLINGS", "Window", "WordJob", "plan_windows", "word_table"]
@@ -194,13 +195,13 @@ class WordJob(Job):
         outputs = [s for s in wanted if s.source is None]
         items = [Item(n, w.stop - w.start, "text", w) for n, w in enumerate(self.windows)
                  if start <= w.rows[0] < stop]
-        reduce = partial(self._reduce, wanted)
+        reduce, project = partial(self._reduce, wanted), Projector(self.projection, self.random_state)
         with Capture(self.model, layers, reduce, logits=bool(outputs)) as capture:
             def forward(_, inputs):
                 values, raw = capture.run(inputs, self.random_state)
                 if outputs:
                     values = {**values, **self._predict(raw, inputs, outputs)}
-                return inputs.rows, {name: value.cpu().numpy() for name, value in values.items()}
+                return inputs.rows, {name: project(value).cpu().numpy() for name, value in values.items()}
 
             def prepare(batch):
                 return batch, self._prepare([i.content for i in batch])

@@ -308,6 +308,7 @@ def test_towers_of_a_dual_encoder_see_the_stimuli_with_their_modality(tiny_model
     ({"streams": ["word"], "pooling": "flatten"}, r"pooling \(of the tokens of a word\).*'mean'"),
     ({"batch_size": 0}, r"batch_size: got 0"),
     ({"storage_dtype": "int8"}, r"storage_dtype: got 'int8'.*'float16'"),
+    ({"projection": 0}, r"projection: got 0"),
     ({"shard": (3, 2)}, r"shard: got \(3, 2\)"),
     ({"pooling": "flatten"}, r"have \d+ to \d+ tokens.*Use 'mean'"),
     ({"streams": ["word"], "context": 2}, r"context: got 2"),
@@ -378,6 +379,26 @@ def test_shards_of_a_job_array_make_one_store(tiny_model, sentences, tmp_path, m
     whole = extract(model, sentences, store=tmp_path / "whole", **QUIET)
     for name in whole:
         np.testing.assert_allclose(parts[2][name].values, whole[name].values, atol=1e-6)
+
+
+def test_wide_rows_are_projected_as_scikit_learn_does_and_keep_their_distances(tiny_model, pictures, tmp_path):
+    from scipy.spatial.distance import pdist
+    from sklearn.random_projection import SparseRandomProjection
+
+    from neuroalign.stats import child_seed
+
+    model = tiny_model("resnet")
+    wide = extract(model, pictures, store=tmp_path, pooling="flatten", **QUIET)
+    narrow = extract(model, pictures, store=tmp_path, pooling="flatten", projection=300, batch_size=1, **QUIET)
+    assert max(wide.spaces.n_features) > 300 == max(narrow.spaces.n_features)
+    for name, space in wide.items():
+        if space.sizes["feature"] <= 300:
+            np.testing.assert_allclose(narrow[name].values, space.values, rtol=1e-5, atol=1e-5)
+            continue
+        theirs = SparseRandomProjection(300, random_state=child_seed(0, "projection")).fit_transform(space.values)
+        np.testing.assert_allclose(narrow[name].values, theirs, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(pdist(narrow[name].values), pdist(space.values), rtol=0.35)
+    assert len(FeatureStore(tmp_path).entries()) == 2
 
 
 def test_an_estimate_is_what_extraction_then_makes_and_stores_nothing(tiny_model, sentences, tmp_path, count):
