@@ -13,6 +13,8 @@ from neuroalign.stats.correlations import unit_rows, valid_patterns
 
 __all__ = ["label_null", "permuted_products", "restrict_permutations"]
 
+_FEW = 64  # vectors up to which copying whole matrices costs less than looking pairs up
+
 
 def label_null(squares, first, second, rows, weights, method, permutations, device, *, controls=None, names=()):
     """Null distribution of weighted means of RDM correlations.
@@ -79,6 +81,8 @@ def permuted_products(squares, vectors, first, second, permutations, device, tra
     -------
     float64 array of shape (n_permutations, n_spaces, n_vectors)
     """
+    if transform is None and device.type == "cpu" and len(vectors) <= _FEW:
+        return _taken_products(squares, vectors, first, second, permutations)
     n = squares.shape[1]
     flat = to_tensor(np.ascontiguousarray(squares.reshape(len(squares), n * n)), device)
     right = to_tensor(vectors, device).T
@@ -169,6 +173,24 @@ def _unit_squares(squares, first, second, method):
     units = unit_rows(squares[:, first, second], method)
     out[:, first, second] = units
     out[:, second, first] = units
+    return out
+
+
+def _taken_products(squares, vectors, first, second, permutations):
+    """As `permuted_products`: whole matrices are permuted by rows, then columns, without an index of pairs."""
+    n = squares.shape[1]
+    placed = np.zeros((len(vectors), n, n), np.float32)
+    placed[:, first, second] = vectors
+    right = torch.from_numpy(placed.reshape(len(vectors), n * n)).T
+    out = np.empty((len(permutations), len(squares), len(vectors)))
+    step = min(len(permutations), rows_per_chunk(4 * n * n, torch.device("cpu"), limit=2**25))
+    moved = np.empty((step, n, n), np.float32)
+    for k, matrix in enumerate(np.ascontiguousarray(squares, np.float32)):
+        for start in range(0, len(permutations), step):
+            part = permutations[start:start + step]
+            for order, space in zip(part, moved):
+                np.take(matrix[order], order, axis=1, out=space, mode="clip")
+            out[start:start + step, k] = (torch.from_numpy(moved[:len(part)]).view(len(part), n * n) @ right).numpy()
     return out
 
 

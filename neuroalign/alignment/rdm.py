@@ -49,8 +49,8 @@ def rdms(features, metric: str = "correlation", *, device="auto", dtype: str = "
     --------
     >>> from neuroalign.data import make_features
     >>> f = make_features([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], ["a", "b", "c"], model="toy")
-    >>> rdms(f, "euclidean").values.round(3).tolist()
-    [[5.0, 1.0, 4.242640018463135]]
+    >>> rdms(f, "euclidean").values.astype(float).round(3).tolist()
+    [[5.0, 1.0, 4.243]]
     """
     spaces = as_spaces(features)
     if not spaces:
@@ -94,7 +94,8 @@ def condensed_distances(values, metric: str = "correlation", *, ids=None, name: 
     rows = _PreparedRows(values, metric, ids, name, device, dtype)
     n = rows.n
     out = np.empty(n * (n - 1) // 2, rows.numpy_dtype)
-    step = min(n, rows_per_chunk(3 * n * rows.itemsize, rows.device))
+    # Several blocks even where one would fit: what lies below the diagonal of a block is computed for nothing.
+    step = min(rows_per_chunk(3 * n * rows.itemsize, rows.device), max(256, -(-n // 8)))
     written = 0
     for start in range(0, n - 1, step):
         stop = min(start + step, n)
@@ -271,7 +272,7 @@ class _PreparedRows:
         sums = np.zeros(self.n)
         for ends in self._ends():
             block = self._centred(*ends)
-            sums += np.einsum("ij,ij->i", block, block)
+            sums += (block * block).sum(1)
         if self.metric in ("correlation", "cosine"):
             flat = finite & (np.sqrt(sums) <= 1e-7 * np.sqrt(self.n_features) * largest)
             if flat.any():

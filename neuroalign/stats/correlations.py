@@ -58,18 +58,17 @@ def unit_rows(values, method: str) -> np.ndarray:
     """
     check_option("method", method, CORRELATIONS)
     values = np.atleast_2d(values)
-    if method == "spearman":
-        values = rank_rows(values)
-        centred = values - np.float64((values.shape[1] + 1) / 2)
-    else:
-        centred = np.asarray(values, np.float64)
-        if method == "pearson":
-            centred = centred - centred.mean(1, keepdims=True)
-    norms = np.sqrt(np.einsum("ij,ij->i", centred, centred, dtype=np.float64))
-    size = np.abs(values).max(1, initial=0)
-    flat = norms <= 1e-7 * size * np.sqrt(values.shape[1])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        unit = (centred / np.where(flat, np.nan, norms)[:, None]).astype(np.float32)
+    unit = np.empty(values.shape, np.float32)
+    for row, out in zip(values, unit):  # one row at a time stays in the cache
+        if method == "spearman":
+            row = rank_rows(row)[0]
+        row = row.astype(np.float64)
+        size = np.abs(row).max(initial=0)
+        if method != "cosine":
+            row -= row.mean()
+        norm = np.sqrt((row * row).sum())
+        flat = norm <= 1e-7 * size * np.sqrt(len(row))
+        out[:] = row * (np.nan if flat else 1 / norm)
     return unit
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
 
+from neuroalign.alignment import label_null as label_null_module
 from neuroalign.alignment.label_null import label_null, restrict_permutations
 from neuroalign.alignment.rdm import square
 from neuroalign.alignment.rdm_bootstrap import bootstrap_rdms
@@ -41,7 +42,9 @@ def loop_null(squares, first, second, rows, weights, method, orders):
 
 @pytest.mark.parametrize("method", REFERENCE)
 @pytest.mark.parametrize("n_spaces, n_rows", [(5, 4), (2, 6)])
-def test_null_equals_a_loop_whichever_side_is_permuted(method, n_spaces, n_rows):
+@pytest.mark.parametrize("few", [64, 0])
+def test_null_equals_a_loop_whichever_side_is_permuted(method, n_spaces, n_rows, few, monkeypatch):
+    monkeypatch.setattr(label_null_module, "_FEW", few)  # matrices copied whole, or pairs looked up
     squares, rows = square(rdm_rows(n_spaces)), rdm_rows(n_rows, 1, ties=True)
     weights = np.stack([np.full(n_rows, 1 / n_rows), np.eye(n_rows)[0], np.eye(n_rows)[1]])
     found = label_null(squares, FIRST, SECOND, rows, weights, method, permutations(), CPU)
