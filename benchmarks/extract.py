@@ -111,7 +111,8 @@ def bf16(folder: Path, options) -> dict:
                     models["float32"].device)
     drift = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(kept["bfloat16"], kept["float32"])]
     rows = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(kept["bfloat16"], kept["float32"])]
-    return {**found, "largest relative drift of a layer": max(drift), "smallest correlation of a layer": min(rows)}
+    return {**found, "largest relative drift of a layer": float(max(drift)),
+            "smallest correlation of a layer": float(min(rows))}
 
 
 def memory(folder: Path, options) -> dict:
