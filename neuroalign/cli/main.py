@@ -5,7 +5,7 @@ import warnings
 
 import typer
 
-from neuroalign.cli import analyse, models, system
+from neuroalign.cli import analyse, models, store, system
 from neuroalign.errors import NeuroalignError, NeuroalignWarning
 
 app = typer.Typer(
@@ -15,12 +15,19 @@ app = typer.Typer(
 zoo = typer.Typer(help="Models that can be extracted.", no_args_is_help=True)
 zoo.command("list")(models.zoo_list)
 zoo.command("show")(models.zoo_show)
+zoo.command("layers")(models.zoo_layers)
 app.add_typer(zoo, name="zoo")
 data = typer.Typer(help="Data sets: manifests, files, checks.", no_args_is_help=True)
 data.command("list")(system.data_list)
 data.command("fetch")(system.data_fetch)
 app.add_typer(data, name="data")
+stored = typer.Typer(help="The feature store: what is there, whether it is sound.", no_args_is_help=True)
+stored.command("ls")(store.store_ls)
+stored.command("verify")(store.store_verify)
+stored.command("gc")(store.store_gc)
+app.add_typer(stored, name="store")
 app.command("extract")(models.extract)
+app.command("verify")(models.verify)
 app.command("encode")(analyse.encode)
 app.command("compare")(analyse.compare)
 app.command("report")(analyse.report)

@@ -1,4 +1,4 @@
-"""``neuroalign zoo`` and ``neuroalign extract``."""
+"""``neuroalign zoo``, ``extract`` and ``verify``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +14,8 @@ Outputs = Annotated[list[str], typer.Option("--output", help="hidden, surprisal,
 Store = Annotated[Path | None, typer.Option(help="Folder of the feature store (default: the user cache folder).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option("--random-state", help="Seed of everything random.")]
+Dtype = Annotated[str, typer.Option(help="Compute dtype: float32, bfloat16, float16.")]
+Taps = Annotated[list[str], typer.Option("--taps", help="block, attention, mlp, norm (repeat).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
@@ -47,6 +49,23 @@ def zoo_show(model: Annotated[str, typer.Argument(help="Zoo id.")], zoo: Zoo = N
         print(f"{'revision:':<20} unpinned (the commit that was loaded is recorded with the features)")
 
 
+def zoo_layers(
+    model: Annotated[str, typer.Argument(help="Zoo id, ID@random, local folder or hub id.")],
+    taps: Taps = ["block"],  # noqa: B006
+    zoo: Zoo = None,
+) -> None:
+    """List the layers of a model: the names that --layers takes."""
+    import pandas as pd
+
+    from neuroalign.cli.tables import print_table
+    from neuroalign.models import load_model
+
+    loaded = load_model(model, device="cpu", zoo=zoo)
+    layers = loaded.adapter.layers(loaded, tuple(taps))
+    rows = [{"layer": x.name, "depth": x.depth, "tower": x.tower, "streams": ", ".join(x.streams)} for x in layers]
+    print_table(pd.DataFrame(rows), title=f"{loaded.id}: {len(rows)} layers")
+
+
 def extract(
     models: Models,
     stimuli: Stimuli,
@@ -54,11 +73,17 @@ def extract(
     streams: Streams = None,
     pooling: Annotated[str, typer.Option(help="mean, max, cls, last or flatten.")] = "mean",
     outputs: Outputs = ["hidden"],  # noqa: B006
+    taps: Taps = ["block"],  # noqa: B006
+    projection: Annotated[str | None, typer.Option(help="Project wider rows to so many components.")] = None,
     store: Store = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: found automatically.")] = None,
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="Compute dtype: float32, bfloat16, float16.")] = "float32",
+    dtype: Dtype = "float32",
+    storage_dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
     context: Annotated[int, typer.Option(help="Tokens of context for words.")] = 512,
+    on_error: Annotated[str, typer.Option(help="raise, or skip: NaN rows for stimuli that fail.")] = "raise",
+    shard: Annotated[str | None, typer.Option(help="i/n, i from 0: compute one part of n (job arrays).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and store nothing.")] = False,
     random_state: Seed = 0,
     quiet: Quiet = False,
     zoo: Zoo = None,
@@ -67,12 +92,63 @@ def extract(
     import neuroalign as na
     from neuroalign.cli.tables import print_table
 
-    features = na.extract(
-        list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, pooling=pooling,
-        outputs=tuple(outputs), store=store, batch_size=batch_size, device=device, dtype=dtype, context=context,
-        random_state=random_state, progress=not quiet, zoo=zoo,
-    )
+    part = None if shard is None else parse_shard(shard)
+    names, rows = list(models), na.load_stimuli(stimuli)
+    options = {
+        "layers": layer_choice(layers), "streams": streams, "pooling": pooling, "outputs": tuple(outputs),
+        "taps": tuple(taps), "projection": parse_projection(projection), "device": device, "dtype": dtype,
+        "storage_dtype": storage_dtype, "context": context, "on_error": on_error, "random_state": random_state,
+        "zoo": zoo,
+    }
+    if dry_run:
+        table = na.estimate(names, rows, **options)
+        print_table(table, title=f"{len(table)} feature spaces would take {table.disk_mb.sum():.1f} MB")
+        return
+    features = na.extract(names, rows, store=store, batch_size=batch_size, shard=part, progress=not quiet, **options)
     print_table(features.spaces.reset_index(drop=True), title=f"{len(features)} feature spaces")
+    if part and not len(features):
+        print(f"part {shard} is done; the spaces are complete when all {part[1]} parts are.")
+
+
+def verify(
+    models: Models,
+    stimuli: Annotated[str | None, typer.Option(help="Default: six texts, six pictures.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest relative difference that passes.")] = 1e-4,
+    store: Store = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    random_state: Seed = 0,
+    zoo: Zoo = None,
+) -> None:
+    """Prove that the features of models do not depend on how they are computed; exit code 1 if they do."""
+    import neuroalign as na
+    from neuroalign.cli.tables import print_table
+
+    rows, failed = None if stimuli is None else na.load_stimuli(stimuli), []
+    for model in models:
+        table = na.verify(model, rows, tolerance=tolerance, store=store, device=device, dtype=dtype,
+                          random_state=random_state, zoo=zoo)
+        about = table.attrs
+        shown = table.assign(difference=["–" if d != d else f"{d:.2g}" for d in table.difference])
+        verdict = "passed" if about["passed"] else "FAILED"
+        print_table(shown, title=f"{about['model']} on {about['device']} in {about['dtype']}: {verdict}")
+        failed += [] if about["passed"] else [model]
+    if failed:
+        raise typer.Exit(1)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return ``i/n`` as two numbers."""
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdecimal() and n.isdecimal() and int(i) < int(n)):
+        raise typer.BadParameter(f"got {text!r}, expected i/n with i from 0 to n - 1, for example 0/4.",
+                                 param_hint="--shard")
+    return int(i), int(n)
+
+
+def parse_projection(text: str | None) -> int | str | None:
+    """Return a number of components as such."""
+    return int(text) if text and text.isdecimal() else text
 
 
 def layer_choice(layers: list[str]):

@@ -19,7 +19,8 @@ def print_table(frame: pd.DataFrame, title: str | None = None) -> None:
     for row in frame.itertuples(index=False):
         table.add_row(*[_cell(value) for value in row])
     if not console.is_terminal:
-        console = Console(width=max(console.measure(table).maximum, 40))
+        wide = Console(width=100_000)  # a console measures no more than its own width
+        console = Console(width=max(wide.measure(table).maximum, 40))
     console.print(table)
 
 

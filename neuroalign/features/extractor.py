@@ -133,7 +133,10 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
         takes by itself).
     """
     models = [models] if isinstance(models, (str, LoadedModel)) or not isinstance(models, Sequence) else list(models)
-    check_option("storage_dtype", storage_dtype, STORAGE_DTYPES)
+    chosen = {"pooling": "mean", "outputs": ("hidden",), "taps": ("block",), "on_error": "raise", **options}
+    _check_options(models, stimuli, chosen["pooling"], chosen["outputs"], chosen["taps"], dtype, storage_dtype,
+                   chosen["on_error"], None, None)
+    stimuli.check_files()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in models:
