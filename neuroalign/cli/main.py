@@ -25,6 +25,7 @@ stored = typer.Typer(help="The feature store: what is there, whether it is sound
 stored.command("ls")(store.store_ls)
 stored.command("verify")(store.store_verify)
 stored.command("gc")(store.store_gc)
+stored.command("merge")(store.store_merge)
 app.add_typer(stored, name="store")
 app.command("extract")(models.extract)
 app.command("verify")(models.verify)

@@ -79,7 +79,7 @@ def extract(
     batch_size: Annotated[int | None, typer.Option(help="Default: found automatically.")] = None,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    storage_dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    storage_dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
     context: Annotated[int, typer.Option(help="Tokens of context for words.")] = 512,
     on_error: Annotated[str, typer.Option(help="raise, or skip: NaN rows for stimuli that fail.")] = "raise",
     shard: Annotated[str | None, typer.Option(help="i/n, i from 0: compute one part of n (job arrays).")] = None,

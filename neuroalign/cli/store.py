@@ -1,4 +1,4 @@
-"""``neuroalign store``: what the feature store holds, whether it is sound, and what may go."""
+"""``neuroalign store``: what the feature store holds, whether it is sound, what may go, and merging."""
 
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +45,17 @@ def store_gc(
     if len(removed):
         print_table(removed)
     print(f"removed {len(removed)} leftovers, {removed.bytes.sum() / 1e6:.1f} MB")
+
+
+def store_merge(
+    sources: Annotated[list[Path], typer.Argument(help="Stores to copy from.", show_default=False)],
+    store: Annotated[Path, typer.Option("--store", help="Store to copy into; made if it is not there.")],
+) -> None:
+    """Merge the stores of a job array without a shared disk; every shard is verified on the way."""
+    from neuroalign.cli.tables import print_table
+    from neuroalign.features import merge_stores
+
+    print_table(merge_stores(sources, store), title=f"merged into {store}")
 
 
 def _open(path: Path | None):

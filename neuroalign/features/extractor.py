@@ -16,6 +16,7 @@ from neuroalign.features.batching import Budget
 from neuroalign.features.featureset import FeatureSet
 from neuroalign.features.jobs import Job, Space, StimulusJob, fill
 from neuroalign.features.pooling import POOLINGS
+from neuroalign.features.storage import STORAGE_DTYPES, disk_dtype
 from neuroalign.features.store import FeatureStore
 from neuroalign.features.words import OUTPUTS, WORD_POOLINGS, WordJob, is_causal
 from neuroalign.models.adapter import TAPS, BadStimuli, Layer, LoadedModel
@@ -23,7 +24,6 @@ from neuroalign.models.adapter import TAPS, BadStimuli, Layer, LoadedModel
 __all__ = ["estimate", "extract", "plan_jobs"]
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
-STORAGE_DTYPES = ("float32", "float16")
 TIMING = ("onset", "duration", "parent", "position")  # metadata that travels on the stimulus dim
 
 
@@ -64,7 +64,9 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
         Default: found from the lengths and the memory; halved when memory runs out.
     device, dtype
         Where and in what the models compute (``"float32"``, ``"bfloat16"``, ``"float16"``).
-    storage_dtype : {"float32", "float16"}
+    storage_dtype : {"float32", "float16", "bfloat16"}
+        bfloat16 has the range of float32 and 8 bits of precision; it reads back as float32, decoded part by part
+        as it is read.
     random_state : int
         Seeds random twins, and pins what a forward draws.
     context : int
@@ -147,7 +149,7 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
                 for space in job.spaces:
                     width, n = values[space.name].shape[1], len(job.stimuli)
                     rows.append([space_id(model.id, space.layer, space.stream), n, width,
-                                 n * width * np.dtype(storage_dtype).itemsize / 1e6, weights])
+                                 n * width * disk_dtype(storage_dtype).itemsize / 1e6, weights])
     return pd.DataFrame(rows, columns=["space_id", "n_rows", "n_features", "disk_mb", "weights_mb"])
 
 

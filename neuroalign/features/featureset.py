@@ -10,6 +10,7 @@ import xarray as xr
 
 from neuroalign.data import make_features, space_id
 from neuroalign.errors import suggest
+from neuroalign.features.storage import decoded_lazily
 from neuroalign.features.store import Entry
 
 __all__ = ["FeatureSet", "Stored"]
@@ -35,8 +36,10 @@ class Stored:
         return space_id(self.model, self.layer, self.stream)
 
     def open(self) -> xr.DataArray:
-        """Return the labelled array over a read-only memory map."""
-        array = make_features(self.entry.open(self.name), self.ids, model=self.model, layer=self.layer,
+        """Return the labelled array over a read-only memory map; bfloat16 is decoded to float32 as it is read."""
+        stored = self.entry.open(self.name)
+        values = decoded_lazily(stored) if self.entry.spaces[self.name]["dtype"] == "bfloat16" else stored
+        array = make_features(values, self.ids, model=self.model, layer=self.layer,
                               stream=self.stream, depth=self.depth, coords=self.coords)
         return array.assign_attrs(store=str(self.entry.file(self.name)))
 

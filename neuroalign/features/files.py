@@ -10,6 +10,8 @@ from tempfile import NamedTemporaryFile
 
 import numpy as np
 
+from neuroalign.features.storage import disk_dtype
+
 try:
     import fcntl
 except ImportError:  # no advisory locks on Windows: two processes may repeat work there
@@ -38,7 +40,7 @@ def take_lock(f, wait: bool) -> bool:
 def create_array(file: Path, shape: tuple[int, int], dtype: str) -> None:
     """Make an ``.npy`` file of zeros, all at once."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    array = np.lib.format.open_memmap(temporary, mode="w+", dtype=disk_dtype(dtype), shape=shape)
     del array
     os.replace(temporary, file)  # the caller holds the entry's lock
 
@@ -62,7 +64,7 @@ def check_header(file: Path, n_rows: int, info: Mapping | None) -> str:
             shape, dtype, offset = read_header(f)
     except (ValueError, EOFError, OSError) as error:
         return f"{file.name}: has no npy header ({error})"
-    if shape != (n_rows, info["n_features"]) or dtype != np.dtype(info["dtype"]):
+    if shape != (n_rows, info["n_features"]) or dtype != disk_dtype(info["dtype"]):
         return f"{file.name}: holds {shape} {dtype}, expected ({n_rows}, {info['n_features']}) {info['dtype']}"
     expected = offset + int(np.prod(shape)) * dtype.itemsize
     size = file.stat().st_size

@@ -14,6 +14,7 @@ from neuroalign.features.batching import Budget, Item, out_of_memory, run_batche
 from neuroalign.features.hooks import Capture
 from neuroalign.features.pooling import pool
 from neuroalign.features.projection import Projector
+from neuroalign.features.storage import encode
 from neuroalign.features.store import Entry, covered
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 
@@ -199,7 +200,7 @@ def _fill_shard(job: Job, shard: tuple[int, int], names: Sequence[str], storage_
                                     depth=None if np.isnan(space.depth) else space.depth)
                 windows[name] = job.entry.window(name, start, stop)
             _check_values(job, name, array, windows[name], rows)
-            windows[name][rows - start] = array
+            windows[name][rows - start] = encode(array, storage_dtype)
             job.not_finite.update(rows[~np.isfinite(array).all(axis=1)].tolist())
         written[rows - start] = True
         bar.update(len(rows))
@@ -208,7 +209,7 @@ def _fill_shard(job: Job, shard: tuple[int, int], names: Sequence[str], storage_
                          job.stimuli.ids[start:stop], "Repair them, or leave them out.")
     # Not flushed to the disk: that waits, and what a loss of power takes the checksums find.
     for window in windows.values():
-        window[~written] = np.nan
+        window[~written] = encode(np.full(window[~written].shape, np.nan, np.float32), storage_dtype)
     job.entry.finish(start, stop, names, skipped=sorted(job.skipped), device=str(job.model.device),
                      not_finite=[job.stimuli.ids[i] for i in sorted(job.not_finite)])
 

@@ -7,6 +7,9 @@
                           shards/<rows>.<set>.json   one small file a finished shard: sha256 of its rows in each array
                           locks/                leftovers of the locks, may be deleted when nothing runs
 
+Arrays are float32 or float16; bfloat16 ones (``dtype`` in entry.json) are uint16, the upper halves of float32:
+``(a.astype("u4") << 16).view("f4")``.
+
 An array is complete when its finished shards cover all rows. Rows of unfinished shards are zeros or remains of a
 killed run, and are computed again. Locks are advisory locks of the operating system, so they die with the process.
 """
@@ -282,7 +285,7 @@ class Entry:
                 write_json(self.folder / "entry.json", record)
 
     def open(self, name: str) -> np.memmap:
-        """Return an array as a read-only memory map."""
+        """Return an array as a read-only memory map, as it lies on disk (bfloat16 as uint16, see `storage.decode`)."""
         return np.load(self.file(name), mmap_mode="r", allow_pickle=False)
 
     def window(self, name: str, start: int, stop: int) -> np.memmap:

@@ -140,3 +140,12 @@ def test_the_store_is_listed_verified_and_cleaned(neuroalign, bert, table, tmp_p
     assert code == 1 and "4 ok, 0 partial, 1 corrupt" in out and "rows 0 to 4 do not match" in out
     code, _, err = neuroalign("store", "ls", "--store", tmp_path / "nowhere")
     assert code == 1 and "no folder" in err and not (tmp_path / "nowhere").exists()
+
+
+def test_stores_are_merged(neuroalign, bert, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "SHARD_ROWS", 2)
+    for i in range(2):
+        neuroalign("extract", bert, "--stimuli", table, "--store", tmp_path / f"p{i}", "--shard", f"{i}/2", "-q")
+    code, out, _ = neuroalign("store", "merge", tmp_path / "p0", tmp_path / "p1", "--store", tmp_path / "all")
+    assert code == 0 and "merged into" in out
+    assert FeatureStore(tmp_path / "all").ls().complete.tolist() == [1.0]
