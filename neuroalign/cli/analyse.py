@@ -105,10 +105,10 @@ def report(
     title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
 ) -> None:
     """Write one self-contained HTML report of all the scores in a folder."""
+    from neuroalign.reports import load_report_folder
     from neuroalign.reports import report as write_report
-    from neuroalign.reports import scores_in
 
-    path = write_report(scores_in(folder), out or folder / "report.html", title=title or folder.resolve().name)
+    path = write_report(load_report_folder(folder), out or folder / "report.html", title=title or folder.resolve().name)
     print(f"report: {path}")
 
 

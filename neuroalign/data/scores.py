@@ -164,6 +164,8 @@ def concat(parts, dim: str = "space") -> xr.Dataset:
         filled.append(_fill_coords(part, parts, dim))
     joined = xr.concat(filled, dim=dim, data_vars="minimal", coords="minimal", compat="override",
                        join="outer", combine_attrs="override")
+    if dim != "space":
+        joined = _restore_spaces(joined, parts)
     about = [attrs_of(p) for p in parts]
     for key, value in about[0].items():  # what is said metric by metric: of all parts, the first has the word
         if isinstance(value, dict):
@@ -262,6 +264,16 @@ def _fill_coords(part: xr.Dataset, parts, dim: str) -> xr.Dataset:
                 empty = np.nan if values.dtype.kind in "fiu" else ""
                 part = part.assign_coords({name: (dim, np.full(part.sizes[dim], empty))})
     return part
+
+
+def _restore_spaces(joined: xr.Dataset, parts) -> xr.Dataset:
+    """Put spaces that only some parts have in order of appearance, with their own coords: a join blanks them."""
+    joined = joined.sel(space=list(dict.fromkeys(s for p in parts for s in p["space"].values.tolist())))
+    names = dict.fromkeys(k for p in parts for k, c in p.coords.items() if c.dims == ("space",) and k != "space")
+    for name in names:
+        known = {s: v for p in reversed(parts) if name in p.coords for s, v in zip(p["space"].values, p[name].values)}
+        joined = joined.assign_coords({name: ("space", np.array([known[s] for s in joined["space"].values]))})
+    return joined
 
 
 def _jsonable(value):

@@ -178,3 +178,15 @@ def test_missing_and_outdated_files_are_explained(tmp_path):
     old.attrs["schema_version"] = json.dumps(0)
     with pytest.raises(ValueError, match=r"schema_version is 0, expected 1. Compute it again"):
         scores.load(scores.save(old, tmp_path / "old.nc"))
+
+
+def test_concat_of_targets_keeps_the_coords_of_spaces_that_only_one_part_has():
+    def one(spaces, target):
+        return scores.make({"score": (("metric", "space", "target"), np.zeros((1, len(spaces), 1)))},
+                           {"metric": ["rsa.spearman"], "space": spaces, "target": [target],
+                            "model": ("space", [s[0] for s in spaces])})
+
+    joined = scores.concat([one(["b:1", "a:1"], "x"), one(["b:1", "c:1"], "y")], dim="target")
+    assert joined["space"].values.tolist() == ["b:1", "a:1", "c:1"]
+    assert joined["model"].values.tolist() == ["b", "a", "c"]
+    assert np.isnan(joined["score"].sel(space="c:1", target="x")).all()
