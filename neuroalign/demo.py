@@ -188,7 +188,8 @@ def object_images(store, random_state):
     chosen = compare_selected([seen, read], several, n_bootstraps=500, keep=["bootstrap"], n_permutations=500,
                               random_state=random_state)
     top, text = f"{VISION}:blocks.14:image", _last_layer(scores, TEXT)
-    parts = partition_rsa([seen[top], read[text]], targets, n_permutations=500, random_state=random_state)
+    two = {"vision": seen[top], "names": read[text]}
+    parts = partition_rsa(two, targets, n_permutations=500, random_state=random_state)
     twin = f"{VISION}@random.0"
     pairs = ((VISION, TEXT), (VISION, twin), (TEXT, twin))
     gaps = score_tools.concat([score_tools.diff(chosen, first, second) for first, second in pairs])
@@ -203,7 +204,7 @@ def object_images(store, random_state):
             Picture(plots.layer_profile(scores), "Every layer; the random twins are drawn as their range."),
             Picture(plots.matrix(chosen), "Best layer, chosen on half of the subjects, scored on the other half."),
             Picture(plots.difference(gaps), "One model leads another only where the interval excludes zero."),
-            Picture(plots.rdm_panel(rdms({top: seen[top], text: read[text]}), images), "The RDMs of two models."),
+            Picture(plots.rdm_panel(rdms(two), images), f"The RDMs of two layers: {top} and {text}."),
             Picture(plots.bars(parts), "Rank variance of each target that vision explains alone, that names explain "
                                        "alone, and that both share."),
         ],

@@ -34,6 +34,7 @@ def encode(
     outputs: Outputs = ["hidden"],  # noqa: B006
     nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")] = None,
     hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
+    at: Annotated[str, typer.Option(help="Where in an event its impulse stands: onset, middle or offset.")] = "onset",
     high_pass: Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")] = None,
     average_subjects: Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")] = False,
     cv: Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")] = "auto",
@@ -58,7 +59,7 @@ def encode(
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
     scores = na.encode(
-        features, recorded, nuisance=nuisance, hrf=hrf, high_pass=high_pass, cv=cv, n_splits=n_splits,
+        features, recorded, nuisance=nuisance, hrf=hrf, at=at, cv=cv, n_splits=n_splits,
         n_permutations=permutations, ceiling=ceiling, device=device, random_state=random_state,
         **({"metric": tuple(metric)} if metric else {}),
     )

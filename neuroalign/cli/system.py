@@ -53,7 +53,7 @@ def doctor() -> None:
     from neuroalign.data import home, list_manifests, load_manifest, where_available
     from neuroalign.data.scores import provenance
     from neuroalign.linalg import free_memory, resolve
-    from neuroalign.models.zoo import list_models, where_packaged
+    from neuroalign.models.zoo import list_models
 
     facts = provenance()
     device = resolve("auto")
@@ -68,7 +68,19 @@ def doctor() -> None:
     ]
     rows += [(name, os.environ.get(name) or "not set") for name in ("NEUROALIGN_MIRROR", "NEUROALIGN_DEVICE")]
     print_table(pd.DataFrame(rows, columns=["what", "found"]))
-    rows = [(e.id, where_packaged(e)) for e in list_models() if e.package]
+    rows = [(e.id, _packaged(e.package)) for e in list_models() if e.package]
     print_table(pd.DataFrame(rows, columns=["packaged model", "found"]))
     rows = [(name, where_available(load_manifest(name))) for name in list_manifests()]
     print_table(pd.DataFrame(rows, columns=["data set", "found"]))
+
+
+def _packaged(package) -> str:
+    """Say whether the file of a packaged model is there and is the right one, or how to get it."""
+    from neuroalign.data.packages import find_file
+    from neuroalign.errors import NeuroalignError
+
+    try:
+        find_file(package.distribution, package.path, package.sha256, pip=package.pip)
+    except (NeuroalignError, FileNotFoundError) as error:
+        return str(error)
+    return f"{package.distribution}, sha256 verified"

@@ -48,13 +48,13 @@ def matrix(scores: xr.Dataset, metric: str | None = None, targets=None, *, by: s
     cell = 0.62 if numbers else 0.36
     long_names = max(len(shorten(u)) for u in units) > cell * 15
     height = 0.25 if len(spaces) <= 40 else 0.145
-    left = 0.075 * max(len(shorten(label, 34)) for label in labels)
+    left = 0.075 * max(len(shorten(label, 44)) for label in labels)
     figure = new_figure(max(left + cell * len(units) + 1.6, 3.6),
                         height * len(spaces) + (1.7 if long_names else 1.1))
     axis = figure.subplots()
     cmap, norm = _colours(values)
     image = axis.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto")
-    axis.set_yticks(range(len(labels)), [shorten(label, 34) for label in labels])
+    axis.set_yticks(range(len(labels)), [shorten(label, 44) for label in labels])
     axis.set_xticks(range(len(units)), [shorten(u) for u in units], rotation=35 if long_names else 0,
                     ha="left" if long_names else "center", rotation_mode="anchor")
     axis.tick_params(axis="y", labelsize=8 if len(spaces) <= 40 else 6.5)
