@@ -74,7 +74,9 @@ def extract(
     pooling: Annotated[str, typer.Option(help="mean, max, cls, last or flatten.")] = "mean",
     outputs: Outputs = ["hidden"],  # noqa: B006
     taps: Taps = ["block"],  # noqa: B006
-    projection: Annotated[str | None, typer.Option(help="Project wider rows to so many components.")] = None,
+    projection: Annotated[str | None, typer.Option(help="Components of wider rows: 300 (random) or pca:50.")] = None,
+    fit_on: Annotated[Path | None, typer.Option(help="File of stimulus ids, one a line, that the PCA is fitted on.")]
+    = None,
     store: Store = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: found automatically.")] = None,
     device: Device = "auto",
@@ -96,7 +98,7 @@ def extract(
     names, rows = list(models), na.load_stimuli(stimuli)
     options = {
         "layers": layer_choice(layers), "streams": streams, "pooling": pooling, "outputs": tuple(outputs),
-        "taps": tuple(taps), "projection": parse_projection(projection), "device": device, "dtype": dtype,
+        "taps": tuple(taps), "projection": parse_projection(projection, fit_on), "device": device, "dtype": dtype,
         "storage_dtype": storage_dtype, "context": context, "on_error": on_error, "random_state": random_state,
         "zoo": zoo,
     }
@@ -146,9 +148,16 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(i), int(n)
 
 
-def parse_projection(text: str | None) -> int | str | None:
-    """Return a number of components as such."""
-    return int(text) if text and text.isdecimal() else text
+def parse_projection(text: str | None, fit_on: Path | None = None):
+    """Return a number of components as such, ``pca:K`` with the ids of a file as a `PCA`."""
+    if fit_on is None:
+        return int(text) if text and text.isdecimal() else text
+    if not (text or "").startswith("pca:"):
+        raise typer.BadParameter("needs --projection pca:K.", param_hint="--fit-on")
+    from neuroalign.features import PCA
+    from neuroalign.features.projection import parse_projection as parse
+
+    return PCA(parse(text).n_components, [i for i in fit_on.read_text(encoding="utf-8").splitlines() if i])
 
 
 def layer_choice(layers: list[str]):

@@ -5,9 +5,10 @@ from neuroalign.features.exactness import verify
 from neuroalign.features.extractor import estimate, extract
 from neuroalign.features.featureset import FeatureSet
 from neuroalign.features.merging import merge_stores
+from neuroalign.features.projection import PCA
 from neuroalign.features.store import FeatureStore
 from neuroalign.features.timing import events_to_samples
 from neuroalign.features.words import word_table
 
-__all__ = ["FeatureSet", "FeatureStore", "estimate", "events_to_samples", "extract", "merge_stores", "verify",
+__all__ = ["PCA", "FeatureSet", "FeatureStore", "estimate", "events_to_samples", "extract", "merge_stores", "verify",
            "word_rate", "word_table"]

@@ -16,6 +16,7 @@ from neuroalign.features.batching import Budget
 from neuroalign.features.featureset import FeatureSet
 from neuroalign.features.jobs import Job, Space, StimulusJob, fill
 from neuroalign.features.pooling import POOLINGS
+from neuroalign.features.projection import PCA, Projection, parse_projection, rows_to_fit
 from neuroalign.features.storage import STORAGE_DTYPES, disk_dtype
 from neuroalign.features.store import FeatureStore
 from neuroalign.features.words import OUTPUTS, WORD_POOLINGS, WordJob, is_causal
@@ -31,7 +32,7 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
             outputs: Sequence[str] = ("hidden",), store=None, taps: Sequence[str] = ("block",),
             batch_size: int | None = None, device="auto", dtype: str = "float32", storage_dtype: str = "float32",
             random_state: int = 0, progress: bool = True, context: int = 512, zoo=None, on_error: str = "raise",
-            projection: int | None = None, shard: tuple[int, int] | None = None) -> FeatureSet:
+            projection: Projection = None, shard: tuple[int, int] | None = None) -> FeatureSet:
     """Extract layerwise features of models on stimuli.
 
     The features of a stimulus do not depend on its batch, and what the store holds already is not computed again:
@@ -75,9 +76,11 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
         A YAML file with zoo entries of your own.
     on_error : {"raise", "skip"}
         ``skip``: rows of stimuli that cannot be used are NaN, and a warning names them.
-    projection : int, optional
-        Project rows that are wider than this to this many components (sparse random projection, seeded): for
-        flattened feature maps. Distances are kept in expectation.
+    projection : int, ``"pca:K"`` or PCA, optional
+        Project rows that are wider than this many components, for flattened feature maps. A number: sparse random
+        projection, seeded, which keeps distances in expectation. ``"pca:50"``: principal components of all the
+        stimuli; ``PCA(50, fit_on=ids)``: of named ones, which those that an encoding model is tested on should not
+        be among. The components are fitted once and kept in the store.
     shard : (i, n), optional
         Compute only every n-th shard from the i-th on (job arrays on one store). The result lists the spaces
         that are complete.
@@ -147,7 +150,8 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
             for job in plan_jobs(model, stimuli, store=FeatureStore(folder), batch_size=1, **options):
                 _, values = next(iter(job.compute(*job.shards()[0], [s.name for s in job.spaces])))
                 for space in job.spaces:
-                    width, n = values[space.name].shape[1], len(job.stimuli)
+                    n, width = len(job.stimuli), values[space.name].shape[1]
+                    width = min(width, getattr(job.projection, "n_components", job.projection) or width)
                     rows.append([space_id(model.id, space.layer, space.stream), n, width,
                                  n * width * disk_dtype(storage_dtype).itemsize / 1e6, weights])
     return pd.DataFrame(rows, columns=["space_id", "n_rows", "n_features", "disk_mb", "weights_mb"])
@@ -167,10 +171,12 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
     if wanted is not None and "word" in wanted:
         words = [Space(x.name, "word", x.depth, x) for x in found if x.tower == "text" and x.masked] + words
     choices = {"pooling": pooling, "storage_dtype": storage_dtype, "random_state": random_state}
-    if projection is not None:
-        if projection < 1:
-            raise ValueError(f"projection: got {projection}, expected at least 1 component, or None.")
-        choices["projection"] = int(projection)
+    projection = parse_projection(projection)
+    if isinstance(projection, PCA):
+        rows_to_fit(projection, stimuli.ids, stimuli.table.get("parent"))
+        choices["projection"] = projection.describe()
+    elif projection is not None:
+        choices["projection"] = projection
     budget, skip = Budget(model.device, batch_size), on_error == "skip"
     jobs: list[Job] = []
     if plain:

@@ -11,9 +11,10 @@ from tqdm.auto import tqdm
 from neuroalign.data import StimulusSet
 from neuroalign.errors import list_ids, warn_user
 from neuroalign.features.batching import Budget, Item, out_of_memory, run_batches
+from neuroalign.features.fitting import fit_projection, keep, make_projector
 from neuroalign.features.hooks import Capture
 from neuroalign.features.pooling import pool
-from neuroalign.features.projection import Projector
+from neuroalign.features.projection import PCA, Projector
 from neuroalign.features.storage import encode
 from neuroalign.features.store import Entry, covered
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
@@ -53,8 +54,10 @@ class Job:
     random_state : int
     skip : bool
         Leave rows of bad stimuli NaN, instead of raising.
-    projection : int or None
-        Width that wider rows are projected to.
+    projection : int, PCA or None
+        How rows that are wider are projected.
+    project : callable
+        ``project(space name, values)``, as `fill` makes it of `projection`.
     """
 
     model: LoadedModel
@@ -64,7 +67,8 @@ class Job:
     budget: Budget
     random_state: int = 0
     skip: bool = False
-    projection: int | None = None
+    projection: int | PCA | None = None
+    project: Projector = keep
     unit = "stimuli"
     skipped: set = field(default_factory=set)
     not_finite: set = field(default_factory=set)
@@ -74,9 +78,9 @@ class Job:
         n = len(self.stimuli)
         return [(start, min(start + SHARD_ROWS, n)) for start in range(0, n, SHARD_ROWS)]
 
-    def compute(self, start: int, stop: int,
-                names: Sequence[str]) -> Iterator[tuple[np.ndarray, Mapping[str, torch.Tensor]]]:
-        """Yield row numbers and their values by space name, until all rows of the shard came once."""
+    def compute(self, start: int, stop: int, names: Sequence[str],
+                only: set | None = None) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
+        """Yield row numbers and their values by space name, until all rows of the shard (at least `only`) came once."""
         raise NotImplementedError
 
     def read_or_skip(self, prepare, batch: list[Item]):
@@ -126,20 +130,19 @@ class StimulusJob(Job):
     rows: Sequence[Mapping] = ()
     bad: frozenset = frozenset()
 
-    def compute(self, start, stop, names):
+    def compute(self, start, stop, names, only=None):
         """Yield pooled rows, batch by batch."""
         wanted = [s for s in self.spaces if s.name in set(names)]
         layers = list(dict.fromkeys(s.source for s in wanted))
         adapter, model = self.model.adapter, self.model
         items = [Item(i, adapter.length(model, self.rows[i]), adapter.towers(model, self.rows[i]), self.rows[i])
-                 for i in range(start, stop) if self.stimuli.ids[i] not in self.bad]
+                 for i in range(start, stop) if self.stimuli.ids[i] not in self.bad and (only is None or i in only)]
         self.skipped.update(self.stimuli.ids[i] for i in range(start, stop) if self.stimuli.ids[i] in self.bad)
         prepare = partial(self.read_or_skip, lambda batch: adapter.prepare(model, [i.content for i in batch]))
-        project = Projector(self.projection, self.random_state)
         with Capture(model, layers, partial(self._reduce, wanted)) as capture:
             def forward(_, inputs):
                 values, _ = capture.run(inputs, self.random_state)
-                return {name: project(value).cpu().numpy() for name, value in values.items()}
+                return {name: self.project(name, value).cpu().numpy() for name, value in values.items()}
 
             for batch, values in run_batches(items, prepare, forward, self.budget):
                 yield np.array([i.position for i in batch]), values
@@ -167,6 +170,9 @@ def fill(job: Job, *, storage_dtype: str = "float32", progress: bool = True,
     left = [s for s in shards if _missing(ledger, names, *s)]
     total = sum(b - a for a, b in shards)
     done = total - sum(b - a for a, b in left)
+    if left and isinstance(job.projection, PCA):
+        fit_projection(job, names, progress=progress)
+    job.project = make_projector(job.projection, job.random_state, job.entry)
     with tqdm(total=total, initial=done, unit=f" {job.unit}", desc=job.model.id, disable=not (progress and left),
               dynamic_ncols=True) as bar:
         for wait in (False, True):

@@ -13,7 +13,6 @@ from neuroalign.data import StimulusSet
 from neuroalign.features.batching import Item, run_batches
 from neuroalign.features.hooks import Capture
 from neuroalign.features.jobs import SHARD_ROWS, Job
-from neuroalign.features.projection import Projector
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 
 __all__ = ["OUTPUTS", "WORD_POOLINGS", "Window", "WordJob", "plan_windows", "word_table"]
@@ -188,20 +187,20 @@ class WordJob(Job):
                 start = stop
         return shards + ([(start, stop)] if stop > start else [])
 
-    def compute(self, start, stop, names):
+    def compute(self, start, stop, names, only=None):
         """Yield the rows of words, a batch of windows at a time."""
         wanted = [s for s in self.spaces if s.name in set(names)]
         layers = list(dict.fromkeys(s.source for s in wanted if s.source is not None))
         outputs = [s for s in wanted if s.source is None]
         items = [Item(n, w.stop - w.start, "text", w) for n, w in enumerate(self.windows)
-                 if start <= w.rows[0] < stop]
-        reduce, project = partial(self._reduce, wanted), Projector(self.projection, self.random_state)
+                 if start <= w.rows[0] < stop and (only is None or not only.isdisjoint(w.rows.tolist()))]
+        reduce = partial(self._reduce, wanted)
         with Capture(self.model, layers, reduce, logits=bool(outputs)) as capture:
             def forward(_, inputs):
                 values, raw = capture.run(inputs, self.random_state)
                 if outputs:
                     values = {**values, **self._predict(raw, inputs, outputs)}
-                return inputs.rows, {name: project(value).cpu().numpy() for name, value in values.items()}
+                return inputs.rows, {name: self.project(name, value).cpu().numpy() for name, value in values.items()}
 
             def prepare(batch):
                 return batch, self._prepare([i.content for i in batch])

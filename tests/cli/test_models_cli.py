@@ -149,3 +149,14 @@ def test_stores_are_merged(neuroalign, bert, table, tmp_path, monkeypatch):
     code, out, _ = neuroalign("store", "merge", tmp_path / "p0", tmp_path / "p1", "--store", tmp_path / "all")
     assert code == 0 and "merged into" in out
     assert FeatureStore(tmp_path / "all").ls().complete.tolist() == [1.0]
+
+
+def test_components_are_fitted_on_the_stimuli_of_a_file(neuroalign, bert, table, tmp_path):
+    (tmp_path / "ids.txt").write_text("a\nc\nd\n")
+    command = ["extract", bert, "--stimuli", table, "--store", tmp_path / "s", "-q", "--fit-on", tmp_path / "ids.txt"]
+    code, _, _ = neuroalign(*command, "--projection", "pca:2")
+    (entry,) = FeatureStore(tmp_path / "s").entries()
+    assert code == 0 and {s["n_features"] for s in entry.spaces.values()} == {2}
+    assert entry.record["description"]["projection"]["fit_on"] != "all"
+    code, _, err = neuroalign(*command, "--projection", "2")
+    assert code == 2 and "needs --projection pca:K" in err
