@@ -54,3 +54,10 @@ def test_wrong_positions_fail_the_check_of_padding(tiny_model, tmp_path, monkeyp
     monkeypatch.setattr(exactness, "OWN_POSITIONS", ("bert",))  # so that BERT gets none, and counts the padding
     row = verify(tiny_model("bert"), store=tmp_path).set_index("check").loc["left or right padding"]
     assert row.verdict == "fail" and row.difference > 1e-3
+
+
+def test_the_real_minilm_passes_and_its_pooler_is_not_held_against_left_padding(minilm, tmp_path):
+    table = verify(minilm, store=tmp_path).set_index("check")
+    assert table.attrs["passed"], table.to_string()
+    assert table.note["left or right padding"] == "7 layers of tokens"  # the pooler reads the first place
+    assert table.drop("bfloat16 drift").difference.max() < 1e-5
