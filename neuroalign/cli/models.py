@@ -104,7 +104,8 @@ def extract(
     }
     if dry_run:
         table = na.estimate(names, rows, **options)
-        print_table(table, title=f"{len(table)} feature spaces would take {table.disk_mb.sum():.1f} MB")
+        print_table(table, title=f"{len(table)} feature spaces would take {table.disk_mb.sum():.1f} MB on disk, and "
+                                 f"{table.memory_mb.max():.0f} MB of memory beside the libraries")
         return
     features = na.extract(names, rows, store=store, batch_size=batch_size, shard=part, progress=not quiet, **options)
     print_table(features.spaces.reset_index(drop=True), title=f"{len(features)} feature spaces")

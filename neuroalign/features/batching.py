@@ -48,6 +48,13 @@ class Budget:
         """Say whether `n` items of at most this length may share a batch; one always may."""
         return n <= 1 or (n <= self.rows and (self.batch_size is not None or n * max(1, length) <= self.tokens))
 
+    def batch_of(self, lengths: list[int]) -> int:
+        """Return how many items the first batch takes, which starts with the longest."""
+        n, longest = 1, max(lengths)
+        while n < len(lengths) and self.fits(n + 1, longest):
+            n += 1
+        return n
+
     def shrink(self, n: int, length: int) -> None:
         """Halve what just did not fit."""
         self.may_grow = False

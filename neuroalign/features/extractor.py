@@ -15,6 +15,7 @@ from neuroalign.errors import check_option, list_ids, suggest
 from neuroalign.features.batching import Budget
 from neuroalign.features.featureset import FeatureSet
 from neuroalign.features.jobs import Job, Space, StimulusJob, fill
+from neuroalign.features.memory import count_tensors
 from neuroalign.features.pooling import POOLINGS
 from neuroalign.features.projection import PCA, Projection, parse_projection, rows_to_fit
 from neuroalign.features.storage import STORAGE_DTYPES, disk_dtype
@@ -134,8 +135,10 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
     Returns
     -------
     DataFrame
-        One row a space: space_id, n_rows, n_features, disk_mb, and weights_mb of its model (the memory that it
-        takes by itself).
+        One row a space: space_id, n_rows, n_features, disk_mb, and of its model weights_mb and memory_mb: the
+        weights, and the most that tensors take at once in a first batch of the longest stimuli, as counted in a
+        forward of one. The libraries themselves (about 500 MB), and what fused operations take inside, come on top;
+        on a GPU batches grow from there while less than half of its memory is in use.
     """
     models = [models] if isinstance(models, (str, LoadedModel)) or not isinstance(models, Sequence) else list(models)
     chosen = {"pooling": "mean", "outputs": ("hidden",), "taps": ("block",), "on_error": "raise", **options}
@@ -148,13 +151,16 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
             model = _load(name, device, dtype, random_state, zoo)
             weights = sum(p.numel() * p.element_size() for p in model.module.parameters()) / 1e6
             for job in plan_jobs(model, stimuli, store=FeatureStore(folder), batch_size=1, **options):
-                _, values = next(iter(job.compute(*job.shards()[0], [s.name for s in job.spaces])))
+                with count_tensors(model.module) as peak:
+                    _, values = next(iter(job.compute(*job.shards()[0], [s.name for s in job.spaces])))
+                batch = Budget(model.device).batch_of(job.lengths())
                 for space in job.spaces:
                     n, width = len(job.stimuli), values[space.name].shape[1]
                     width = min(width, getattr(job.projection, "n_components", job.projection) or width)
                     rows.append([space_id(model.id, space.layer, space.stream), n, width,
-                                 n * width * disk_dtype(storage_dtype).itemsize / 1e6, weights])
-    return pd.DataFrame(rows, columns=["space_id", "n_rows", "n_features", "disk_mb", "weights_mb"])
+                                 n * width * disk_dtype(storage_dtype).itemsize / 1e6, weights,
+                                 weights + batch * peak.peak / 1e6])
+    return pd.DataFrame(rows, columns=["space_id", "n_rows", "n_features", "disk_mb", "weights_mb", "memory_mb"])
 
 
 def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, layers="all", streams=None,
@@ -258,7 +264,12 @@ def _plain_spaces(model, layers: Sequence[Layer], wanted, pooling) -> list[Space
                              "Use pooling='mean', or leave these layers out.")
         wanted = ["special"]
     return [Space(x.name, s, x.depth, x) for x in layers
-            for s in ([x.streams[0]] if wanted is None else [s for s in x.streams if s in wanted])]
+            for s in (_default_streams(x) if wanted is None else [s for s in x.streams if s in wanted])]
+
+
+def _default_streams(layer: Layer) -> list[str]:
+    """Return the tokens of each modality, where a layer has several; else its first stream."""
+    return [s for s in layer.streams if s in MODALITIES] or [layer.streams[0]]
 
 
 def _check_stimuli(model, stimuli, spaces, all_layers, skip):
@@ -300,7 +311,27 @@ def _check_stimuli(model, stimuli, spaces, all_layers, skip):
         raise BadStimuli(f"lacks a modality that the layers of {needed} of model {model.id!r} need.", lacking,
                          "Name the layers of one tower in layers=, or select the stimuli that have both.")
     bad.update(lacking)
-    return [s for s in spaces if s.source.tower in towers], rows, frozenset(bad)
+    spaces = [s for s in spaces if s.source.tower in towers]
+    return _with_tokens(model, spaces, [r for r in rows if r["stimulus_id"] not in bad]), rows, frozenset(bad)
+
+
+def _with_tokens(model, spaces: Sequence[Space], rows: Sequence[dict]) -> list[Space]:
+    """Leave out the streams of a modality that no stimulus has, where layers have several of them."""
+    def fused(space):
+        return space.source.masked and space.stream in MODALITIES and len(_default_streams(space.source)) > 1
+
+    ids = {m: [r["stimulus_id"] for r in rows if m not in r] for m in MODALITIES}
+    for modality in {s.stream for s in spaces if fused(s)}:
+        if 0 < len(ids[modality]) < len(rows):
+            raise BadStimuli(f"no {modality}, which other stimuli have, so a stream {modality!r} of model {model.id!r} "
+                             "would be empty for them.", ids[modality],
+                             f"Extract them by themselves, or name streams= other than {modality!r}.")
+    kept = [s for s in spaces if not fused(s) or len(ids[s.stream]) < len(rows)]
+    if spaces and not kept:
+        raise BadStimuli(f"none has what the streams asked for of model {model.id!r} hold "
+                         f"({', '.join(sorted({s.stream for s in spaces}))}).", [r["stimulus_id"] for r in rows],
+                         "Name other streams=, or add the column.")
+    return kept
 
 
 def _is_given(modality: str, value) -> bool:

@@ -78,6 +78,10 @@ class Job:
         n = len(self.stimuli)
         return [(start, min(start + SHARD_ROWS, n)) for start in range(0, n, SHARD_ROWS)]
 
+    def lengths(self) -> list[int]:
+        """Return the lengths, in tokens, of what goes through the model."""
+        raise NotImplementedError
+
     def compute(self, start: int, stop: int, names: Sequence[str],
                 only: set | None = None) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
         """Yield row numbers and their values by space name, until all rows of the shard (at least `only`) came once."""
@@ -129,6 +133,10 @@ class StimulusJob(Job):
     pooling: str = "mean"
     rows: Sequence[Mapping] = ()
     bad: frozenset = frozenset()
+
+    def lengths(self):
+        """Return the lengths of the stimuli that can be used."""
+        return [self.model.adapter.length(self.model, row) for row in self.rows if row["stimulus_id"] not in self.bad]
 
     def compute(self, start, stop, names, only=None):
         """Yield pooled rows, batch by batch."""

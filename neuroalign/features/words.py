@@ -187,6 +187,10 @@ class WordJob(Job):
                 start = stop
         return shards + ([(start, stop)] if stop > start else [])
 
+    def lengths(self):
+        """Return the lengths of the windows."""
+        return [w.stop - w.start for w in self.windows]
+
     def compute(self, start, stop, names, only=None):
         """Yield the rows of words, a batch of windows at a time."""
         wanted = [s for s in self.spaces if s.name in set(names)]

@@ -75,6 +75,7 @@ def test_layers_are_listed_by_the_names_that_extract_takes(neuroalign, bert, tab
 def test_a_dry_run_states_the_size_and_stores_nothing(neuroalign, bert, table, tmp_path):
     options = ["--stimuli", table, "--store", tmp_path / "s", "--storage-dtype", "float16", "--taps", "mlp"]
     code, out, _ = neuroalign("extract", bert, *options, "--dry-run")
+    assert "MB of memory" in out
     assert code == 0 and out.count(".output.dense:text") == 3 and not (tmp_path / "s").exists()
     code, out, _ = neuroalign("extract", bert, *options, "-q")
     (entry,) = FeatureStore(tmp_path / "s").entries()
