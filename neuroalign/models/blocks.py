@@ -41,6 +41,7 @@ VIT = Layout(("layers", "encoder.layer"), "attention", "mlp", "layernorm")
 CLIP_TEXT = Layout(("encoder.layers", "text_model.encoder.layers"), "self_attn", "mlp", "final_layer_norm")
 CLIP_VISION = Layout(("encoder.layers", "vision_model.encoder.layers"), "self_attn", "mlp", "post_layernorm")
 STAGES = Layout(("encoder.stages",), inner="layers")
+OLD_VIT = Layout(("encoder.layer",), "attention", "output.dense", "layernorm")
 
 LAYOUTS = {
     "bert": BERT,
@@ -81,6 +82,15 @@ LAYOUTS = {
     "convnextv2": STAGES,
     "efficientnet": Layout(("encoder.blocks",)),
     "align_vision_model": Layout(("encoder.blocks",)),
+    "vilt": OLD_VIT,
+    "flava": OLD_VIT,
+    "visual_bert": BERT,
+    "decoder": Layout(("layers", "model.layers"), "self_attn", "mlp", "norm"),
+    "qwen_vision": Layout(("blocks",), "attn", "mlp"),
+    "idefics3_vision": CLIP_VISION,
+    "smolvlm_vision": CLIP_VISION,
+    "janus_vision_model": CLIP_VISION,
+    "internvl_vision": Layout(("encoder.layer",), "attention", "mlp", "layernorm"),
 }
 
 

@@ -3,13 +3,17 @@
 from neuroalign.errors import suggest
 from neuroalign.models.causal_lm import CausalLM
 from neuroalign.models.cnn import CNN
+from neuroalign.models.decoder_mllm import DecoderMLLM
 from neuroalign.models.dual_encoder import DualEncoder
+from neuroalign.models.qwen_vl import QwenVL
+from neuroalign.models.single_stream import Flava, Vilt
 from neuroalign.models.text_encoder import TextEncoder
 from neuroalign.models.vision_transformer import VisionTransformer
 
 __all__ = ["FAMILIES", "find_adapter"]
 
-FAMILIES = {cls.family: cls for cls in (TextEncoder, CausalLM, VisionTransformer, CNN, DualEncoder)}
+SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
+FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL)}
 
 
 def find_adapter(model_type: str, entry=None):

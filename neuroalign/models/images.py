@@ -24,10 +24,13 @@ class ImageInput:
         List of RGB images -> tensor (batch, 3, height, width).
     settings : mapping
         What decides the pixels, for the identity.
+    process_all : callable, optional
+        List of RGB images -> all tensors that a processor gives, for models that take more than pixels.
     """
 
     process: Callable[[list[Image.Image]], torch.Tensor]
     settings: Mapping
+    process_all: Callable[[list[Image.Image]], Mapping] | None = None
 
     @property
     def identity(self) -> str:
@@ -49,6 +52,14 @@ class ImageInput:
 
     def batch(self, stimuli: Sequence[Mapping], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Open and process images: (batch, 3, height, width)."""
+        return self.process(self.open(stimuli)).to(device=device, dtype=dtype)
+
+    def features(self, images: list[Image.Image]) -> dict[str, torch.Tensor]:
+        """Return all that the processor of the model gives for images: pixels, masks, grids."""
+        return dict(self.process_all(images))
+
+    def open(self, stimuli: Sequence[Mapping]) -> list[Image.Image]:
+        """Open images, naming those that cannot be read."""
         self.check(stimuli)
         images, broken, reasons = [], [], []
         for stimulus in stimuli:
@@ -59,7 +70,7 @@ class ImageInput:
                 reasons.append(str(error))
         if broken:
             raise BadStimuli(reasons[0], broken, "Replace the file, or leave them out.")
-        return self.process(images).to(device=device, dtype=dtype)
+        return images
 
 
 def has_image(stimulus: Mapping) -> bool:
@@ -88,20 +99,23 @@ def open_image(path) -> Image.Image:
     return image.convert("RGB")
 
 
-def load_image_input(folder: Path) -> ImageInput:
-    """Return the image side of a model from the image processor in its folder (the PIL one, on every machine)."""
+def load_image_input(folder: Path, **changes) -> ImageInput:
+    """Return the image side of a model from the image processor in its folder (the PIL one, on every machine).
+
+    `changes` are settings of the processor that are other than those in the folder.
+    """
     import transformers
 
     # The processor of DINOv3 exists for torchvision alone; that of ViT does the same with the same settings.
     with_torchvision = _processor_type(folder).startswith("DINOv3ViT")
     make = transformers.ViTImageProcessorPil if with_torchvision else transformers.AutoImageProcessor
     options = {} if with_torchvision else {"backend": "pil"}
-    processor = make.from_pretrained(folder, local_files_only=True, **options)
+    processor = make.from_pretrained(folder, local_files_only=True, **options, **changes)
 
-    def process(images):
-        return processor(images=images, return_tensors="pt")["pixel_values"]
+    def process_all(images):
+        return processor(images=images, return_tensors="pt")
 
-    return ImageInput(process, processor.to_dict())
+    return ImageInput(lambda images: process_all(images)["pixel_values"], processor.to_dict(), process_all)
 
 
 def _processor_type(folder: Path) -> str:

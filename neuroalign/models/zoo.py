@@ -38,7 +38,8 @@ class ZooEntry(BaseModel):
         Short name.
     family : str
         Which adapter reads it: ``text_encoder``, ``causal_lm``, ``vision_transformer``, ``cnn``, ``dual_encoder``,
-        or a model that neuroalign itself defines (``efficientnet_lite``).
+        ``single_stream``, ``decoder_mllm`` and more (`neuroalign.models.families.FAMILIES`), or a model that
+        neuroalign itself defines (``efficientnet_lite``).
     repository, revision : str or None
         Hub repository and commit; a revision of None is unpinned (the commit is recorded at load).
     folder : str or None
@@ -50,7 +51,7 @@ class ZooEntry(BaseModel):
     transformers_class : str or None
         Class that loads it, where the automatic one would load another.
     modalities : tuple of str
-        ``image``, ``text``.
+        ``image``, ``text``, ``audio``, ``video``.
     objective : str
         What it was trained for.
     twins : tuple of str
@@ -68,7 +69,7 @@ class ZooEntry(BaseModel):
     parts: Mapping[str, str] | None = None
     gguf: bool = False
     transformers_class: str | None = None
-    modalities: tuple[Literal["image", "text"], ...]
+    modalities: tuple[Literal["image", "text", "audio", "video"], ...]
     objective: Objective
     twins: tuple[str, ...] = ()
     licence: str | None = None

@@ -10,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
+import tiny_multimodal
 
 from neuroalign.models import load_model
 from neuroalign.models.zoo import get_entry
@@ -24,7 +25,8 @@ def tiny_folder(tmp_path_factory):
         if model_type not in made:
             path = tmp_path_factory.mktemp("tiny") / model_type
             path.mkdir()
-            made[model_type] = tiny.build(model_type, path)
+            builder = tiny_multimodal if model_type in tiny_multimodal.CONFIGS else tiny
+            made[model_type] = builder.build(model_type, path)
         return made[model_type]
 
     return folder

@@ -4,7 +4,7 @@ import pytest
 
 from neuroalign.models import get_entry, list_models, load_model
 from neuroalign.models.blocks import LAYOUTS
-from neuroalign.models.families import FAMILIES
+from neuroalign.models.families import FAMILIES, SINGLE_TOWER
 from neuroalign.models.zoo import ZooEntry
 
 OWN = "models:\n- {id: mine, family: text_encoder, folder: bert, modalities: [text], objective: masked}\n"
@@ -24,8 +24,9 @@ def test_the_packaged_zoo_is_complete():
 
 
 def test_every_model_type_of_a_family_has_a_layout():
-    single = [t for f in FAMILIES.values() if f.family != "dual_encoder" for t in f.model_types]
-    assert len(set(single)) == len(single) and set(single) <= set(LAYOUTS)
+    single = [t for f in SINGLE_TOWER for t in f.model_types]
+    everything = [t for f in FAMILIES.values() for t in f.model_types]
+    assert len(set(everything)) == len(everything) and set(single) <= set(LAYOUTS)
 
 
 def test_own_entries_come_first_and_win(tmp_path, tiny_folder):

@@ -1,0 +1,90 @@
+"""Tiny multimodal models, from the real configurations of transformers, with their real processors."""
+
+from pathlib import Path
+
+import tiny
+import torch
+
+TEXT = tiny.TEXT | tiny.IDS | {"max_position_embeddings": 96}
+LM = tiny.CAUSAL | tiny.IDS | {"max_position_embeddings": 256, "head_dim": 8}
+CLIP_VISION = tiny.VISION | {"model_type": "clip_vision_model", "projection_dim": 24}
+SIGLIP_VISION = tiny.VISION | {"model_type": "siglip_vision_model"}
+MARKS = ["<image>", "<fake_token_around_image>", "<global-img>", "<img>", "</img>", "<|vision_start|>",
+         "<|vision_end|>", "<begin_of_image>", "<end_of_image>"]  # fmt: skip
+IMAGE_ID = tiny.VOCABULARY
+VOCABULARY = tiny.VOCABULARY + len(MARKS)
+LLAMA = LM | {"model_type": "llama", "vocab_size": VOCABULARY}
+QWEN_TEXT = LM | {"vocab_size": VOCABULARY, "head_dim": None,
+                  "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2]}}  # fmt: skip
+SQUARE = {"height": 32, "width": 32}
+CROPPED = ("CLIPImageProcessorPil", {"size": {"shortest_edge": 32}, "crop_size": SQUARE})
+
+# model type -> (model class, config class, settings, (image processor, its settings))
+CONFIGS = {
+    "vilt": ("ViltModel", "ViltConfig", TEXT | tiny.VISION,
+             ("ViltImageProcessorPil", {"size": {"shortest_edge": 32}, "size_divisor": 8})),
+    "flava": ("FlavaModel", "FlavaConfig",
+              {"text_config": TEXT, "image_config": tiny.VISION,
+               "multimodal_config": {k: v for k, v in tiny.VISION.items() if k not in ("image_size", "patch_size")},
+               "image_codebook_config": {"hidden_size": 8, "vocab_size": 16, "num_blocks_per_group": 1},
+               "hidden_size": 32, "projection_dim": 24},
+              ("FlavaImageProcessorPil", {"size": SQUARE, "crop_size": SQUARE})),
+    "llava": ("LlavaForConditionalGeneration", "LlavaConfig",
+              {"vision_config": CLIP_VISION, "text_config": LLAMA, "image_token_index": IMAGE_ID}, CROPPED),
+    "llava_next": ("LlavaNextForConditionalGeneration", "LlavaNextConfig",
+                   {"vision_config": CLIP_VISION, "text_config": LLAMA, "image_token_index": IMAGE_ID,
+                    "image_grid_pinpoints": [[32, 64], [64, 32], [64, 64]]},
+                   ("LlavaNextImageProcessorPil", {"size": {"shortest_edge": 32}, "crop_size": SQUARE,
+                                                   "image_grid_pinpoints": [[32, 64], [64, 32], [64, 64]]})),
+    "idefics3": ("Idefics3ForConditionalGeneration", "Idefics3Config",
+                 {"vision_config": dict(tiny.VISION), "text_config": LLAMA, "scale_factor": 2,
+                  "image_token_id": IMAGE_ID, "pad_token_id": 0},
+                 ("Idefics3ImageProcessorPil", {"size": {"longest_edge": 32}, "max_image_size": {"longest_edge": 32}})),
+    "smolvlm": ("SmolVLMForConditionalGeneration", "SmolVLMConfig",
+                {"vision_config": dict(tiny.VISION), "text_config": LLAMA, "scale_factor": 2,
+                 "image_token_id": IMAGE_ID, "pad_token_id": 0},
+                ("SmolVLMImageProcessorPil", {"size": {"longest_edge": 32}, "max_image_size": {"longest_edge": 32}})),
+    "paligemma": ("PaliGemmaForConditionalGeneration", "PaliGemmaConfig",
+                  {"vision_config": SIGLIP_VISION | {"projection_dim": 32}, "projection_dim": 32,
+                   "text_config": LM | {"model_type": "gemma", "vocab_size": VOCABULARY},
+                   "image_token_index": IMAGE_ID, "hidden_size": 32},
+                  ("SiglipImageProcessorPil", {"size": SQUARE})),
+    "internvl": ("InternVLForConditionalGeneration", "InternVLConfig",
+                 {"vision_config": tiny.VISION | {"image_size": [32, 32], "patch_size": [8, 8]},
+                  "text_config": LM | {"model_type": "qwen2", "vocab_size": VOCABULARY}, "image_token_id": IMAGE_ID,
+                  "downsample_ratio": 0.5},
+                 ("GotOcr2ImageProcessorPil", {"size": SQUARE, "crop_to_patches": False})),
+    "qwen2_vl": ("Qwen2VLForConditionalGeneration", "Qwen2VLConfig",
+                 {"text_config": QWEN_TEXT, "image_token_id": IMAGE_ID, "video_token_id": IMAGE_ID + 3,
+                  "vision_config": {"depth": 3, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "patch_size": 8,
+                                    "mlp_ratio": 2, "spatial_merge_size": 2, "temporal_patch_size": 2}},
+                 ("Qwen2VLImageProcessorPil", {"patch_size": 8, "merge_size": 2, "min_pixels": 256,
+                                               "max_pixels": 4096})),
+    "qwen2_5_vl": ("Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLConfig",
+                   {"text_config": QWEN_TEXT, "image_token_id": IMAGE_ID, "video_token_id": IMAGE_ID + 3,
+                    "vision_config": {"depth": 3, "hidden_size": 32, "out_hidden_size": 32, "num_heads": 4,
+                                      "intermediate_size": 48, "patch_size": 8, "spatial_merge_size": 2,
+                                      "temporal_patch_size": 2, "window_size": 32, "fullatt_block_indexes": [2]}},
+                   ("Qwen2VLImageProcessorPil", {"patch_size": 8, "merge_size": 2, "min_pixels": 256,
+                                                 "max_pixels": 8192})),
+}  # fmt: skip
+DECODERS = ("llava", "llava_next", "idefics3", "smolvlm", "paligemma", "internvl", "qwen2_vl", "qwen2_5_vl")
+
+
+def build(model_type: str, folder: Path) -> Path:
+    """Save a tiny model of a type, with its tokenizer and image processor, into a folder."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    model_class, config_class, settings, (processor, options) = CONFIGS[model_type]
+    torch.manual_seed(0)
+    model = getattr(transformers, model_class)(getattr(transformers, config_class)(**settings)).eval()
+    tiny._enliven(model)
+    model.save_pretrained(folder)
+    tokenizer = tiny.tokenizer("llama" if model_type in DECODERS else "bert")
+    if model_type in DECODERS:
+        tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
+    tokenizer.save_pretrained(folder)
+    getattr(transformers, processor)(**options).save_pretrained(folder)
+    return folder
