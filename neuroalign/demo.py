@@ -14,7 +14,7 @@ import pandas as pd
 import neuroalign as na
 from neuroalign import plots
 from neuroalign.alignment import compare_selected, partition_rsa, rdms
-from neuroalign.data import StimulusSet, is_available, why_unavailable
+from neuroalign.data import StimulusSet, is_available
 from neuroalign.data import scores as score_tools
 from neuroalign.data.packages import find_file
 from neuroalign.features.baselines import tfidf
@@ -55,8 +55,10 @@ def run_demo(out, *, store=None, random_state: int = 0) -> Path:
     for name, needs, part in PARTS:
         if not all(map(is_available, needs)):
             missing = next(n for n in needs if not is_available(n))
-            print(f"– {name}: left out, {why_unavailable(missing)}", flush=True)
-            summary.append(f"{name}: left out, because the data set `{missing}` cannot be had here.")
+            why = (f"left out, the data set `{missing}` is in no mirror and cannot be downloaded here. Set "
+                   f"NEUROALIGN_MIRROR, or see `neuroalign data fetch {missing}`.")
+            print(f"– {name}: {why}", flush=True)
+            summary.append(f"{name}: {why}")
             continue
         print(f"– {name} ...", flush=True)
         section, found = part(store, random_state)
