@@ -1,7 +1,8 @@
 """Confounds: what an event is apart from any model, as feature spaces like any other.
 
 Each returns a DataArray ``(stimulus, feature)`` of the model ``confound``, with the onsets of its events, so that it
-goes wherever features go: into `encode` as a band or nuisance, and through `events_to_samples`.
+goes wherever features go: into `encode` as a band or nuisance, and through `events_to_samples`. Those of sounds and
+films (`sound.py`, `frames.py`) are means over events, or time series at the samples of a recording.
 """
 
 from collections.abc import Mapping
@@ -12,13 +13,13 @@ import xarray as xr
 
 from neuroalign.data import StimulusSet, make_features
 from neuroalign.errors import list_ids, suggest, warn_user
+from neuroalign.features.frames import frame_difference, linear_luminance, motion_energy, scene_cuts
+from neuroalign.features.moments import event_coords
+from neuroalign.features.sound import envelope, mel_spectrogram, pitch, read_sound, sound_on, speech_on
 
-__all__ = ["contrast", "head_motion", "identity", "log_frequency", "luminance", "word_length", "word_position",
-           "word_rate"]
-
-TIMING = ("onset", "duration", "parent", "position")
-# Weights of linear red, green and blue in relative luminance (ITU-R BT.709).
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+__all__ = ["contrast", "envelope", "frame_difference", "head_motion", "identity", "log_frequency", "luminance",
+           "mel_spectrogram", "motion_energy", "pitch", "read_sound", "scene_cuts", "sound_on", "speech_on",
+           "word_length", "word_position", "word_rate"]
 
 
 def word_rate(events: StimulusSet | xr.DataArray) -> xr.DataArray:
@@ -39,7 +40,7 @@ def word_rate(events: StimulusSet | xr.DataArray) -> xr.DataArray:
     >>> word_rate(StimulusSet.from_texts(["two words"]).words()).values.ravel().tolist()
     [1.0, 1.0]
     """
-    ids, coords = _events(events)
+    ids, coords = event_coords(events)
     return _space(np.ones(len(ids)), ids, "word_rate", "word", coords)
 
 
@@ -51,7 +52,7 @@ def word_length(stimuli: StimulusSet) -> xr.DataArray:
     >>> word_length(StimulusSet.from_texts(["isn't it?"]).words()).values.ravel().tolist()
     [4.0, 2.0]
     """
-    ids, coords = _events(stimuli)
+    ids, coords = event_coords(stimuli)
     return _space([sum(c.isalnum() for c in t) for t in _texts(stimuli)], ids, "word_length", "word", coords)
 
 
@@ -66,7 +67,7 @@ def word_position(stimuli: StimulusSet) -> xr.DataArray:
     if "parent" not in stimuli.table.columns:
         raise ValueError(f"word_position: the set {stimuli.name!r} has no 'parent' column, so its rows are no words "
                          "of passages. Use stimuli.words().")
-    ids, coords = _events(stimuli)
+    ids, coords = event_coords(stimuli)
     return _space(stimuli.table.groupby("parent", sort=False).cumcount(), ids, "word_position", "word", coords)
 
 
@@ -92,7 +93,7 @@ def log_frequency(stimuli: StimulusSet, counts: Mapping[str, float], *, floor: f
     if table.empty or not (table > 0).all():
         raise ValueError(f"log_frequency: counts must be above zero, got {len(table)} words, of which "
                          f"{int((~(table > 0)).sum())} are not: {list_ids(table.index[~(table > 0)])}.")
-    ids, coords = _events(stimuli)
+    ids, coords = event_coords(stimuli)
     words = [_bare(t) for t in _texts(stimuli)]
     found = table.reindex(words).to_numpy()
     unknown = np.isnan(found)
@@ -119,7 +120,7 @@ def identity(stimuli: StimulusSet, column: str) -> xr.DataArray:
     if column not in stimuli.table.columns:
         raise ValueError(f"identity: the set {stimuli.name!r} has no column {column!r}, only "
                          f"{', '.join(map(str, stimuli.table.columns))}.{suggest(column, stimuli.table.columns)}")
-    ids, coords = _events(stimuli)
+    ids, coords = event_coords(stimuli)
     codes, values = pd.factorize(stimuli.table[column].astype(str), sort=True)
     array = _space(np.eye(len(values))[codes], ids, f"identity.{column}", "all", coords)
     return array.assign_coords(category=("feature", np.asarray(values, dtype=str)))
@@ -130,7 +131,7 @@ def luminance(stimuli: StimulusSet) -> xr.DataArray:
 
     sRGB values are linearised, and weighted as ITU-R BT.709 weights red, green and blue.
     """
-    ids, coords = _events(stimuli)
+    ids, coords = event_coords(stimuli)
     return _space([pixels.mean() for pixels in _luminances(stimuli)], ids, "luminance", "image", coords)
 
 
@@ -138,7 +139,7 @@ def contrast(stimuli: StimulusSet) -> xr.DataArray:
     """Return the RMS contrast of each image, the standard deviation of its luminance; space
     ``confound:contrast:image``.
     """
-    ids, coords = _events(stimuli)
+    ids, coords = event_coords(stimuli)
     return _space([pixels.std() for pixels in _luminances(stimuli)], ids, "contrast", "image", coords)
 
 
@@ -180,15 +181,6 @@ def _space(values, ids, layer: str, stream: str, coords: Mapping) -> xr.DataArra
     return make_features(values, ids, model="confound", layer=layer, stream=stream, coords=coords)
 
 
-def _events(events) -> tuple[np.ndarray, dict]:
-    """Return the ids of events and the coords that say where and when they are."""
-    if isinstance(events, StimulusSet):
-        table = events.table
-        found = {c: table[c].to_numpy() for c in TIMING if c in table.columns}
-        return np.asarray(events.ids), {k: v.astype(str) if v.dtype == object else v for k, v in found.items()}
-    return events["stimulus_id"].values, {c: events[c].values for c in TIMING if c in events.coords}
-
-
 def _texts(stimuli: StimulusSet) -> list[str]:
     if "text" not in stimuli.table.columns:
         raise ValueError(f"stimuli {stimuli.name!r}: no 'text' column, only {', '.join(stimuli.modalities)}.")
@@ -212,5 +204,4 @@ def _luminances(stimuli: StimulusSet):
             encoded = np.asarray(open_image(path), dtype=np.float64) / 255
         except ValueError as error:
             raise ValueError(f"stimulus {stimulus!r}: {error}") from None
-        linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-        yield linear @ LUMINANCE
+        yield linear_luminance(encoded)

@@ -241,7 +241,22 @@ def _default_stimuli(model: LoadedModel, folder: Path) -> StimulusSet:
         for i, path in enumerate(columns["image"]):
             coarse = Image.fromarray(rng.integers(0, 255, (7, 9, 3), dtype=np.uint8))
             coarse.resize((240 + 30 * i, 256), Image.Resampling.BICUBIC).save(path)
+    if "audio" in model.adapter.modalities:
+        columns["audio"] = _default_sounds(folder)
     return StimulusSet(pd.DataFrame(columns, index=[f"check{i}" for i in range(len(TEXTS))]), "verify")
+
+
+def _default_sounds(folder: Path) -> list[str]:
+    """Write tones with noise, of 0.5 to 0.9 s."""
+    from scipy.io import wavfile
+
+    rng, paths = np.random.default_rng(0), []
+    for i in range(len(TEXTS)):
+        t = np.arange(8000 + 1280 * i) / 16000
+        wave = 0.3 * np.sin(2 * np.pi * (200 + 150 * i) * t) + 0.05 * rng.standard_normal(len(t))
+        paths.append(str(folder / f"sound{i}.wav"))
+        wavfile.write(paths[-1], 16000, wave.astype(np.float32))
+    return paths
 
 
 def _device_name(model: LoadedModel) -> str:
