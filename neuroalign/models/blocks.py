@@ -87,6 +87,7 @@ LAYOUTS = {
     "visual_bert": BERT,
     "decoder": Layout(("layers", "model.layers"), "self_attn", "mlp", "norm"),
     "qwen_vision": Layout(("blocks",), "attn", "mlp"),
+    "whisper": Layout(("layers",), "self_attn", "fc2", "layer_norm"),
     "idefics3_vision": CLIP_VISION,
     "smolvlm_vision": CLIP_VISION,
     "janus_vision_model": CLIP_VISION,

@@ -9,11 +9,12 @@ from neuroalign.models.qwen_vl import QwenVL
 from neuroalign.models.single_stream import Flava, Vilt
 from neuroalign.models.text_encoder import TextEncoder
 from neuroalign.models.vision_transformer import VisionTransformer
+from neuroalign.models.whisper import Whisper
 
 __all__ = ["FAMILIES", "find_adapter"]
 
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
-FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL)}
+FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, Whisper)}
 
 
 def find_adapter(model_type: str, entry=None):

@@ -12,7 +12,7 @@ from neuroalign import linalg
 from neuroalign.data import file_sha256
 from neuroalign.data.packages import find_file
 from neuroalign.errors import MissingExtra, check_option, list_ids, suggest
-from neuroalign.models import derived, efficientnet_lite
+from neuroalign.models import derived, efficientnet_lite, whisper
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.families import find_adapter
 from neuroalign.models.gguf_file import unpack_gguf
@@ -168,7 +168,19 @@ def _load_derived(entry: ZooEntry, seed: int | None, zoo):
     return derived.load_derived(entry, seed, lambda part: load_model(part + variant, device="cpu", zoo=zoo))
 
 
-OWN = {"efficientnet_lite": _load_efficientnet_lite, "derived": _load_derived}  # models that neuroalign defines
+def _load_whisper(entry: ZooEntry, seed: int | None, zoo):
+    package = entry.package
+    path = find_file(package.distribution, package.path, package.sha256, pip=package.pip)
+    seeded = None if seed is None else lambda make: _seeded(make, seed)
+    with _quiet():
+        module, adapter, processors = whisper.load_packaged(path, path.with_name("tokenizer.json"), seeded)
+    weights = f"sha256:{package.sha256}" if seed is None else f"random({seed})+config:{_hash_config(module.config)}"
+    return module, adapter, processors, weights, ()
+
+
+OWN = {  # models that neuroalign defines, or whose files it reads itself
+    "efficientnet_lite": _load_efficientnet_lite, "derived": _load_derived, "whisper_ct2": _load_whisper,
+}  # fmt: skip
 
 
 def _load_transformers(source: Source, entry: ZooEntry | None, seed: int | None):

@@ -1,6 +1,9 @@
 """Sound files to waves: reading, one channel, the sampling rate of a model, and what is wrong with a sound."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 
@@ -8,7 +11,62 @@ import numpy as np
 
 from neuroalign.models.adapter import BadStimuli
 
-__all__ = ["has_file", "open_waves", "read_wave", "resample"]
+__all__ = ["AudioInput", "has_file", "load_audio_input", "open_waves", "read_wave", "resample"]
+
+
+@dataclass(frozen=True)
+class AudioInput:
+    """The sound side of a model.
+
+    Attributes
+    ----------
+    process : callable
+        List of waves at `rate` -> tensors of the model.
+    rate : int
+        Samples a second that the model wants; sounds of another rate are resampled.
+    settings : mapping
+        What decides the tensors, for the identity.
+    """
+
+    process: Callable[[list[np.ndarray]], Mapping]
+    rate: int
+    settings: Mapping
+
+    @classmethod
+    def of(cls, extractor, **options) -> "AudioInput":
+        """Return the sound side around a feature extractor of transformers."""
+
+        def process(waves):
+            return extractor(waves, sampling_rate=extractor.sampling_rate, return_tensors="pt", **options)
+
+        return cls(process, extractor.sampling_rate, {**extractor.to_dict(), **options})
+
+    @property
+    def identity(self) -> str:
+        """What decides the tensors of a sound."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True, default=str).encode()).hexdigest()
+
+    def check(self, stimuli: Sequence[Mapping]) -> None:
+        """Raise `BadStimuli` for a sound that is absent; `FileNotFoundError` for a file that is not there."""
+        absent = [s["stimulus_id"] for s in stimuli if not has_file(s, "audio")]
+        if absent:
+            raise BadStimuli("no sound, and this model hears.", absent, "Give an 'audio' column, or leave them out.")
+        for stimulus in stimuli:
+            if not Path(stimulus["audio"]).is_file():
+                raise FileNotFoundError(
+                    f"stimulus {stimulus['stimulus_id']!r}: no sound file {str(stimulus['audio'])!r}."
+                )
+
+    def open(self, stimuli: Sequence[Mapping]) -> list[np.ndarray]:
+        """Read the sounds at the rate of the model."""
+        return open_waves(stimuli, self.rate)
+
+
+def load_audio_input(folder: Path, **options) -> AudioInput:
+    """Return the sound side of a model from the feature extractor in its folder."""
+    from transformers import AutoFeatureExtractor
+
+    return AudioInput.of(AutoFeatureExtractor.from_pretrained(folder, local_files_only=True), **options)
 
 
 def has_file(stimulus: Mapping, modality: str) -> bool:

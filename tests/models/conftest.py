@@ -25,7 +25,7 @@ def tiny_folder(tmp_path_factory):
         if model_type not in made:
             path = tmp_path_factory.mktemp("tiny") / model_type
             path.mkdir()
-            builder = tiny_multimodal if model_type in tiny_multimodal.CONFIGS else tiny
+            builder = tiny_multimodal if model_type in tiny_multimodal.TYPES else tiny
             made[model_type] = builder.build(model_type, path)
         return made[model_type]
 

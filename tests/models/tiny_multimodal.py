@@ -68,7 +68,17 @@ CONFIGS = {
                    ("Qwen2VLImageProcessorPil", {"patch_size": 8, "merge_size": 2, "min_pixels": 256,
                                                  "max_pixels": 8192})),
 }  # fmt: skip
+SPEECH = {
+    "whisper": ("WhisperForConditionalGeneration", "WhisperConfig",
+                tiny.IDS | {"vocab_size": VOCABULARY, "d_model": 32, "encoder_layers": 3, "decoder_layers": 3,
+                            "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48,
+                            "decoder_ffn_dim": 48, "num_mel_bins": 16, "max_source_positions": 50,
+                            "max_target_positions": 64, "decoder_start_token_id": 1, "suppress_tokens": None,
+                            "begin_suppress_tokens": None},
+                ("WhisperFeatureExtractor", {"feature_size": 16, "chunk_length": 1})),
+}  # fmt: skip
 DECODERS = ("llava", "llava_next", "idefics3", "smolvlm", "paligemma", "internvl", "qwen2_vl", "qwen2_5_vl")
+TYPES = (*CONFIGS, *SPEECH)
 
 
 def build(model_type: str, folder: Path) -> Path:
@@ -77,12 +87,12 @@ def build(model_type: str, folder: Path) -> Path:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    model_class, config_class, settings, (processor, options) = CONFIGS[model_type]
+    model_class, config_class, settings, (processor, options) = (CONFIGS | SPEECH)[model_type]
     torch.manual_seed(0)
     model = getattr(transformers, model_class)(getattr(transformers, config_class)(**settings)).eval()
     tiny._enliven(model)
     model.save_pretrained(folder)
-    tokenizer = tiny.tokenizer("llama" if model_type in DECODERS else "bert")
+    tokenizer = tiny.tokenizer("bert" if model_type in ("vilt", "flava") else "llama")
     if model_type in DECODERS:
         tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
     tokenizer.save_pretrained(folder)
