@@ -1,12 +1,15 @@
 """Which adapter reads a model: by the model type of its configuration."""
 
 from neuroalign.errors import suggest
+from neuroalign.models.captioner import BlipCaptioner, Git
 from neuroalign.models.causal_lm import CausalLM
 from neuroalign.models.cnn import CNN
 from neuroalign.models.decoder_mllm import DecoderMLLM
 from neuroalign.models.dual_encoder import DualEncoder
+from neuroalign.models.query_bridge import QueryBridge
 from neuroalign.models.qwen_vl import QwenVL
 from neuroalign.models.single_stream import Flava, Vilt
+from neuroalign.models.speech import AudioSpectrogram, Speech
 from neuroalign.models.text_encoder import TextEncoder
 from neuroalign.models.vision_transformer import VisionTransformer
 from neuroalign.models.whisper import Whisper
@@ -14,7 +17,8 @@ from neuroalign.models.whisper import Whisper
 __all__ = ["FAMILIES", "find_adapter"]
 
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
-FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, Whisper)}
+MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper)
+FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram)}
 
 
 def find_adapter(model_type: str, entry=None):

@@ -68,7 +68,36 @@ CONFIGS = {
                    ("Qwen2VLImageProcessorPil", {"patch_size": 8, "merge_size": 2, "min_pixels": 256,
                                                  "max_pixels": 8192})),
 }  # fmt: skip
+BLIP_VISION = tiny.VISION | {"initializer_range": 0.02}
+QUERY = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+         "intermediate_size": 48, "encoder_hidden_size": 32, "cross_attention_frequency": 2}  # fmt: skip
+CONFIGS |= {
+    "blip": ("BlipForConditionalGeneration", "BlipConfig",
+             {"text_config": TEXT | {"encoder_hidden_size": 32, "projection_dim": 32}, "vision_config": BLIP_VISION,
+              "projection_dim": 32}, ("BlipImageProcessorPil", {"size": SQUARE})),
+    "git": ("GitForCausalLM", "GitConfig", TEXT | {"vision_config": tiny.VISION}, CROPPED),
+    "blip-2": ("Blip2ForConditionalGeneration", "Blip2Config",
+               {"vision_config": BLIP_VISION, "qformer_config": QUERY, "num_query_tokens": 5,
+                "text_config": tiny.IDS | {"model_type": "opt", "vocab_size": VOCABULARY, "hidden_size": 32,
+                                           "num_hidden_layers": 3, "ffn_dim": 48, "num_attention_heads": 4,
+                                           "max_position_embeddings": 96, "word_embed_proj_dim": 32},
+                "image_token_index": IMAGE_ID}, ("BlipImageProcessorPil", {"size": SQUARE})),
+}  # fmt: skip
+WAVE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
+        "conv_dim": [16, 16], "conv_kernel": [10, 8], "conv_stride": [5, 64], "num_feat_extract_layers": 2,
+        "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}  # fmt: skip
+WAVES = ("Wav2Vec2FeatureExtractor", {"do_normalize": True})
 SPEECH = {
+    "wav2vec2": ("Wav2Vec2Model", "Wav2Vec2Config", WAVE | {"feat_extract_norm": "group"}, WAVES),
+    "wav2vec2-layer": ("Wav2Vec2Model", "Wav2Vec2Config",
+                       WAVE | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}, WAVES),
+    "hubert": ("HubertModel", "HubertConfig", WAVE | {"feat_extract_norm": "group"}, WAVES),
+    "wavlm": ("WavLMModel", "WavLMConfig", WAVE | {"feat_extract_norm": "group"}, WAVES),
+    "audio-spectrogram-transformer": (
+        "ASTModel", "ASTConfig",
+        {k: v for k, v in tiny.VISION.items() if k != "image_size"}
+        | {"max_length": 64, "num_mel_bins": 16, "time_stride": 4, "frequency_stride": 4},
+        ("ASTFeatureExtractor", {"max_length": 64, "num_mel_bins": 16})),
     "whisper": ("WhisperForConditionalGeneration", "WhisperConfig",
                 tiny.IDS | {"vocab_size": VOCABULARY, "d_model": 32, "encoder_layers": 3, "decoder_layers": 3,
                             "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48,
@@ -92,8 +121,8 @@ def build(model_type: str, folder: Path) -> Path:
     model = getattr(transformers, model_class)(getattr(transformers, config_class)(**settings)).eval()
     tiny._enliven(model)
     model.save_pretrained(folder)
-    tokenizer = tiny.tokenizer("bert" if model_type in ("vilt", "flava") else "llama")
-    if model_type in DECODERS:
+    tokenizer = tiny.tokenizer("bert" if model_type in ("vilt", "flava", "blip", "git") else "llama")
+    if model_type in (*DECODERS, "blip-2"):
         tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
     tokenizer.save_pretrained(folder)
     getattr(transformers, processor)(**options).save_pretrained(folder)
