@@ -153,7 +153,7 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
             for job in plan_jobs(model, stimuli, store=FeatureStore(folder), batch_size=1, **options):
                 with count_tensors(model.module) as peak:
                     _, values = next(iter(job.compute(*job.shards()[0], [s.name for s in job.spaces])))
-                batch = Budget(model.device).batch_of(job.lengths())
+                batch = _budget(model).batch_of(job.lengths())
                 for space in job.spaces:
                     n, width = len(job.stimuli), values[space.name].shape[1]
                     width = min(width, getattr(job.projection, "n_components", job.projection) or width)
@@ -183,7 +183,7 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
         choices["projection"] = projection.describe()
     elif projection is not None:
         choices["projection"] = projection
-    budget, skip = Budget(model.device, batch_size), on_error == "skip"
+    budget, skip = _budget(model, batch_size), on_error == "skip"
     jobs: list[Job] = []
     if plain:
         plain, rows, bad = _check_stimuli(model, stimuli, plain, layers == "all", skip)
@@ -337,6 +337,11 @@ def _with_tokens(model, spaces: Sequence[Space], rows: Sequence[dict]) -> list[S
 def _is_given(modality: str, value) -> bool:
     # an empty text is a mistake that the adapter names; an empty path means that there is no file
     return isinstance(value, str | PathLike) and (modality == "text" or str(value) != "")
+
+
+def _budget(model: LoadedModel, batch_size: int | None = None) -> Budget:
+    only_text = tuple(model.adapter.modalities) == ("text",) and hasattr(model.processors.get("text"), "tokenize")
+    return Budget(model.device, batch_size, only_text)
 
 
 def _check_words(model, spaces, outputs, pooling) -> None:
