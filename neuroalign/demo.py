@@ -170,8 +170,8 @@ def planted_sites(store, random_state):
         scores=scores,
         real=["electrode coordinates (MNI152)", "film words and their times", "MiniLM (packaged weights)"],
         planted=["the responses of all sites"],
-        notes=["Sites of noise take the largest penalty, as they should: that is what the warning about the edge of the "
-               "grid counts."],
+        notes=["Sites of noise take the largest penalty, as they should: that is what the warning about the edge of "
+               "the grid counts."],
     )
     return section, [f"Planted sites: **{power:.0%}** of {truth.sum()} found; **{false:.1%}** of {found.sum()} "
                      "discoveries are false (5 % allowed on average)."]

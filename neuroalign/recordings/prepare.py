@@ -1,5 +1,7 @@
 """From a data set's name to the array that an encoding model predicts, with the reliability of that very array."""
 
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 
@@ -18,7 +20,7 @@ def prepare_responses(name, *, high_pass: float | None = None, average_subjects:
     Parameters
     ----------
     name : str or Path
-        Name or manifest of a data set.
+        Name or manifest of a data set, or a file that `load_responses` reads.
     high_pass : float, optional
         Clean by run: the data set's confounds and a linear trend are regressed out, slower drifts filtered (Hz).
     average_subjects : bool
@@ -35,7 +37,8 @@ def prepare_responses(name, *, high_pass: float | None = None, average_subjects:
     """
     responses = load_responses(name, **options)
     if high_pass is not None:
-        confounds = load_confounds(name) if load_manifest(name).confounds is not None else None
+        own_file = Path(str(name)).suffix in (".csv", ".tsv", ".nc")  # a user's table has no manifest
+        confounds = None if own_file or load_manifest(name).confounds is None else load_confounds(name)
         responses = clean(responses, confounds=confounds, high_pass=high_pass)
     if not average_subjects:
         return responses, None

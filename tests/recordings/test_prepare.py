@@ -37,3 +37,13 @@ def test_alice_ceiling_of_the_group_mean(mirror):
 def test_without_averaging_there_is_no_group_reliability(mirror):
     responses, rho = prepare_responses("alice_fmri")
     assert rho is None and responses.sizes["neuroid"] == 27 * 6
+
+
+def test_a_file_of_ones_own_is_cleaned_without_confounds(tmp_path):
+    rng = np.random.default_rng(0)
+    drift = np.linspace(0, 50, 200)[:, None]
+    responses = make_responses(rng.standard_normal((200, 2)) + drift, 2.0 * np.arange(200), ["a", "b"], dim="time")
+    responses.to_netcdf(tmp_path / "own.nc", engine="h5netcdf")
+    cleaned, rho = prepare_responses(tmp_path / "own.nc", high_pass=1 / 128)
+    assert rho is None
+    assert abs(np.corrcoef(cleaned.values[:, 0], drift[:, 0])[0, 1]) < 0.05
