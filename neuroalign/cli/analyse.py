@@ -121,6 +121,7 @@ def _finish(scores, out: Path | None) -> None:
     wanted = ["metric", "space", "neuroid", "target", "time_bin", "score", "baseline", "ceiling_lower", "ceiling",
               "ci_low", "ci_high", "p", "q", "n"]
     shown = frame[[c for c in wanted if c in frame]].sort_values("score", ascending=False)
+    shown = shown.astype({"n": "Int64"} if "n" in shown else {})
     print_table(shown.head(40), title=f"{len(frame)} scores" + (", best 40" if len(frame) > 40 else ""))
     if out is not None:
         print(f"scores: {score_tools.save(scores, out)}")

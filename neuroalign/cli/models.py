@@ -28,7 +28,7 @@ def zoo_list(zoo: Zoo = None) -> None:
 
     rows = [
         {"id": e.id, "family": e.family, "modalities": ", ".join(e.modalities), "objective": e.objective,
-         "source": e.package.distribution if e.package else e.repository or "–", "licence": e.licence or "unknown"}
+         "source": "packaged" if e.package else e.repository or "–", "licence": e.licence or "unknown"}
         for e in list_models(zoo)
     ]
     print_table(pd.DataFrame(rows))
@@ -71,7 +71,7 @@ def extract(
     stimuli: Stimuli,
     layers: Layers = ["all"],  # noqa: B006 (typer copies it)
     streams: Streams = None,
-    pooling: Annotated[str, typer.Option(help="mean, max, cls, last or flatten.")] = "mean",
+    pooling: Annotated[str, typer.Option(help="mean, max, cls, last, flatten or none.")] = "mean",
     outputs: Outputs = ["hidden"],  # noqa: B006
     taps: Taps = ["block"],  # noqa: B006
     projection: Annotated[str | None, typer.Option(help="Components of wider rows: 300 (random) or pca:50.")] = None,

@@ -13,9 +13,9 @@ def print_table(frame: pd.DataFrame, title: str | None = None) -> None:
 
     console = Console()
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in frame.columns:
+    for place, name in enumerate(frame.columns):
         numeric = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold", no_wrap=place == 0)
     for row in frame.itertuples(index=False):
         table.add_row(*[_cell(value) for value in row])
     if not console.is_terminal:
@@ -29,4 +29,4 @@ def _cell(value) -> str:
         return "–" if pd.isna(value) else f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
-    return "–" if value is None or value is pd.NaT else str(value)
+    return "–" if value is None or value is pd.NaT or value is pd.NA else str(value)
