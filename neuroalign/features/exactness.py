@@ -143,7 +143,8 @@ def _check_hidden_states(model, rows, seed):
     if not own:
         raise _Skip("the model gives no hidden states of its own")
     mask = inputs.mask(blocks[0], "all")
-    own = [state[mask].float() for state in own if state.shape[:2] == mask.shape]
+    own = [model.adapter.tokens(model, blocks[0], state) for state in own if state.shape[:2] == mask.shape]
+    own = [state[mask].float() for state in own]
     if not own:
         raise _Skip("its hidden states have another layout")
     worst, where = 0.0, ""

@@ -6,19 +6,22 @@ from neuroalign.models.causal_lm import CausalLM
 from neuroalign.models.cnn import CNN
 from neuroalign.models.decoder_mllm import DecoderMLLM
 from neuroalign.models.dual_encoder import DualEncoder
+from neuroalign.models.grid_regions import GridLxmert, GridVisualBert
 from neuroalign.models.query_bridge import QueryBridge
 from neuroalign.models.qwen_vl import QwenVL
 from neuroalign.models.single_stream import Flava, Vilt
 from neuroalign.models.speech import AudioSpectrogram, Speech
 from neuroalign.models.text_encoder import TextEncoder
+from neuroalign.models.video import VideoEncoder
 from neuroalign.models.vision_transformer import VisionTransformer
 from neuroalign.models.whisper import Whisper
 
 __all__ = ["FAMILIES", "find_adapter"]
 
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
-MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper)
-FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram)}
+MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper,
+              GridVisualBert, GridLxmert)  # fmt: skip
+FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram, VideoEncoder)}
 
 
 def find_adapter(model_type: str, entry=None):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -36,6 +36,18 @@ class Source:
 
     folder: Path
     weights: str
+    regions: str | None = None
+    zoo: Path | str | None = None
+
+    def backbone(self) -> LoadedModel:
+        """Return the vision backbone of a model of regions: the part that its zoo entry names, or its folder."""
+        own = self.folder / "regions"
+        if self.regions is None and not own.is_dir():
+            raise FileNotFoundError(
+                f"model folder {str(self.folder)!r}: the model takes regions of a picture, and no backbone gives "
+                "them. Save one in its subfolder 'regions', or name one in a zoo entry: 'parts: {regions: resnet-50}'."
+            )
+        return load_model(self.regions or str(own), device="cpu", zoo=self.zoo)
 
     def tokenizer(self):
         """Return the tokenizer."""
@@ -89,10 +101,12 @@ def load_model(name: str, *, device="auto", dtype: str = "float32", random_state
     if entry is not None and entry.family in OWN:
         loaded = OWN[entry.family](entry, seed, zoo)
     else:
-        loaded = _load_transformers(_locate(base, entry), entry, seed)
+        parts = (entry.parts if entry is not None else None) or {}
+        source = replace(_locate(base, entry), regions=parts.get("regions"), zoo=zoo)
+        loaded = _load_transformers(source, entry, seed)
     module, adapter, processors, weights, untrained = loaded
     return LoadedModel(
-        id=name if entry is not None or not Path(base).is_dir() else Path(base).resolve().name + name[len(base) :],
+        id=_full_name(name, base, entry, getattr(adapter, "suffix", "")),
         module=module.eval().requires_grad_(False).to(device=target, dtype=DTYPES[dtype]),
         adapter=adapter,
         processors=processors,
@@ -104,6 +118,11 @@ def load_model(name: str, *, device="auto", dtype: str = "float32", random_state
         entry=entry,
         untrained=untrained,
     )
+
+
+def _full_name(name: str, base: str, entry, suffix: str) -> str:
+    stem = base if entry is not None or not Path(base).is_dir() else Path(base).resolve().name
+    return stem + ("" if stem.endswith(suffix) else suffix) + name[len(base) :]
 
 
 def _parse(name: str, random_state: int) -> tuple[str, int | None]:

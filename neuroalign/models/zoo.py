@@ -47,7 +47,8 @@ class ZooEntry(BaseModel):
     package : Package or None
         Weights inside an installed distribution. With `gguf`, the file is a GGUF file.
     parts : mapping or None
-        Of a derived model: tower -> id of the entry it is made of; `package` then carries what joins them.
+        Of a derived model: tower -> id of the entry it is made of; `package` then carries what joins them. Of a
+        model of regions: ``regions`` -> id of the backbone whose last feature map gives them.
     transformers_class : str or None
         Class that loads it, where the automatic one would load another.
     modalities : tuple of str
@@ -79,7 +80,7 @@ class ZooEntry(BaseModel):
     @property
     def source(self) -> str:
         """Where the weights come from, in words; an unpinned hub revision is said to be so."""
-        if self.parts is not None:
+        if self.parts is not None and self.family == "derived":
             return f"made of {' and '.join(self.parts.values())}"
         if self.package is not None:
             return f"package {self.package.distribution}"

@@ -83,6 +83,11 @@ CONFIGS |= {
                                            "max_position_embeddings": 96, "word_embed_proj_dim": 32},
                 "image_token_index": IMAGE_ID}, ("BlipImageProcessorPil", {"size": SQUARE})),
 }  # fmt: skip
+CONFIGS |= {
+    "visual_bert": ("VisualBertModel", "VisualBertConfig", TEXT | {"visual_embedding_dim": 24}, None),
+    "lxmert": ("LxmertModel", "LxmertConfig",
+               TEXT | {"l_layers": 2, "x_layers": 2, "r_layers": 1, "visual_feat_dim": 24}, None),
+}  # fmt: skip
 WAVE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
         "conv_dim": [16, 16], "conv_kernel": [10, 8], "conv_stride": [5, 64], "num_feat_extract_layers": 2,
         "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}  # fmt: skip
@@ -107,7 +112,19 @@ SPEECH = {
                 ("WhisperFeatureExtractor", {"feature_size": 16, "chunk_length": 1})),
 }  # fmt: skip
 DECODERS = ("llava", "llava_next", "idefics3", "smolvlm", "paligemma", "internvl", "qwen2_vl", "qwen2_5_vl")
-TYPES = (*CONFIGS, *SPEECH)
+CLIP_SIZE = {"image_size": 32, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+             "intermediate_size": 48, "num_frames": 4}  # fmt: skip
+FRAMES = ("VideoMAEImageProcessorPil", {"size": {"shortest_edge": 32}, "crop_size": SQUARE})
+VIDEO = {
+    "videomae": ("VideoMAEModel", "VideoMAEConfig", CLIP_SIZE | {"tubelet_size": 2}, FRAMES),
+    "timesformer": ("TimesformerModel", "TimesformerConfig", CLIP_SIZE, FRAMES),
+    "vjepa2": ("VJEPA2Model", "VJEPA2Config",
+               {"crop_size": 32, "patch_size": 8, "frames_per_clip": 4, "tubelet_size": 2, "hidden_size": 48,
+                "num_hidden_layers": 3, "num_attention_heads": 2, "mlp_ratio": 2, "pred_hidden_size": 24,
+                "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1, "pred_num_mask_tokens": 1}, None),
+}  # fmt: skip
+ENCODERS = ("vilt", "flava", "blip", "git", "visual_bert", "lxmert")
+TYPES = (*CONFIGS, *SPEECH, *VIDEO)
 
 
 def build(model_type: str, folder: Path) -> Path:
@@ -116,14 +133,18 @@ def build(model_type: str, folder: Path) -> Path:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    model_class, config_class, settings, (processor, options) = (CONFIGS | SPEECH)[model_type]
+    model_class, config_class, settings, processor = (CONFIGS | SPEECH | VIDEO)[model_type]
     torch.manual_seed(0)
     model = getattr(transformers, model_class)(getattr(transformers, config_class)(**settings)).eval()
     tiny._enliven(model)
     model.save_pretrained(folder)
-    tokenizer = tiny.tokenizer("bert" if model_type in ("vilt", "flava", "blip", "git") else "llama")
+    tokenizer = tiny.tokenizer("bert" if model_type in ENCODERS else "llama")
     if model_type in (*DECODERS, "blip-2"):
         tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
     tokenizer.save_pretrained(folder)
-    getattr(transformers, processor)(**options).save_pretrained(folder)
+    if processor is not None:
+        getattr(transformers, processor[0])(**processor[1]).save_pretrained(folder)
+    elif model_type not in VIDEO:  # a model of regions
+        (folder / "regions").mkdir()
+        tiny.build("resnet", folder / "regions")
     return folder
