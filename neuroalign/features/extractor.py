@@ -20,6 +20,7 @@ from neuroalign.features.pooling import POOLINGS
 from neuroalign.features.projection import PCA, Projection, parse_projection, rows_to_fit
 from neuroalign.features.storage import STORAGE_DTYPES, disk_dtype
 from neuroalign.features.store import FeatureStore
+from neuroalign.features.tokens import plan_token_jobs
 from neuroalign.features.words import OUTPUTS, WORD_POOLINGS, WordJob, is_causal
 from neuroalign.models.adapter import TAPS, BadStimuli, Layer, LoadedModel
 
@@ -51,9 +52,11 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
         ``text``, ``image`` (real tokens of the modality), ``special`` (CLS and the like), ``all`` (everything but
         padding), or ``word``: one row a word, in the context of its passage. Default: the first stream of each
         layer, that is the tokens of the modality; for a set of words (with a ``parent`` column) ``word``.
-    pooling : {"mean", "max", "cls", "last", "flatten"}
+    pooling : {"mean", "max", "cls", "last", "flatten", "none"}
         How the tokens of a stream become one row. ``cls`` takes the first special token, ``flatten`` lays all
-        positions side by side (feature maps). The tokens of a word take ``mean``, ``max`` or ``last``.
+        positions side by side (feature maps). The tokens of a word take ``mean``, ``max`` or ``last``. ``none``
+        gives one row a token: ids ``stimulus#k``, coords ``parent`` and ``position``, and ``attrs["offsets"]``:
+        stimulus i has the rows ``offsets[i]`` to ``offsets[i + 1]``.
     outputs : sequence of {"hidden", "surprisal", "entropy"}
         Surprisal (bits, summed over the tokens of a word, given all that precedes it in its window) and entropy
         (bits, of the prediction of the word's first token) need a causal language model; spaces
@@ -187,9 +190,17 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
     jobs: list[Job] = []
     if plain:
         plain, rows, bad = _check_stimuli(model, stimuli, plain, layers == "all", skip)
-        entry = _entry(store, model, stimuli, {"rows": "stimuli", **choices})
-        jobs.append(StimulusJob(model, entry, stimuli, plain, budget, random_state, skip, projection,
-                                pooling=pooling, rows=rows, bad=bad))
+        if pooling == "none":
+            def make_entry(tokens, group, offsets):
+                chosen = {"rows": "tokens", "tokens": group, **choices}
+                return _entry(store, model, stimuli, chosen, ids=tokens.ids, about={"offsets": offsets})
+
+            jobs += plan_token_jobs(model, stimuli, plain, rows, bad, make_entry, budget, random_state, skip,
+                                    projection)
+        else:
+            entry = _entry(store, model, stimuli, {"rows": "stimuli", **choices})
+            jobs.append(StimulusJob(model, entry, stimuli, plain, budget, random_state, skip, projection,
+                                    pooling=pooling, rows=rows, bad=bad))
     if words or (wanted is not None and "word" in wanted):
         _check_words(model, words, by_word, pooling)
         derived = stimuli.words()
@@ -209,7 +220,7 @@ def _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise ValueError(f"models: {list_ids(twice)} are asked for more than once; their spaces would share ids.")
-    check_option("pooling", pooling, POOLINGS)
+    check_option("pooling", pooling, (*POOLINGS, "none"))
     check_option("dtype", dtype, COMPUTE_DTYPES)
     check_option("storage_dtype", storage_dtype, STORAGE_DTYPES)
     check_option("on_error", on_error, ("raise", "skip"))
@@ -355,15 +366,15 @@ def _check_words(model, spaces, outputs, pooling) -> None:
         check_option("pooling (of the tokens of a word)", pooling, WORD_POOLINGS)
 
 
-def _entry(store: FeatureStore, model: LoadedModel, stimuli: StimulusSet, choices: dict):
+def _entry(store: FeatureStore, model: LoadedModel, stimuli: StimulusSet, choices: dict, ids=None, about=None):
     description = {
         "weights": model.weights, "family": model.adapter.family, "version": model.adapter.version,
         "preprocessing": model.preprocessing, "attention": model.attention,
         "compute_dtype": str(model.dtype).removeprefix("torch."), "stimuli": stimuli.fingerprint, **choices,
     }
-    about = {"stimuli": stimuli.name, "device": str(model.device),
+    about = {**(about or {}), "stimuli": stimuli.name, "device": str(model.device),
              "versions": {p: _version(p) for p in ("neuroalign", "torch", "transformers", "numpy")}}
-    return store.entry(model.id, description, stimuli.ids, about)
+    return store.entry(model.id, description, stimuli.ids if ids is None else ids, about)
 
 
 def _version(package: str) -> str:

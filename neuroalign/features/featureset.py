@@ -41,7 +41,9 @@ class Stored:
         values = decoded_lazily(stored) if self.entry.spaces[self.name]["dtype"] == "bfloat16" else stored
         array = make_features(values, self.ids, model=self.model, layer=self.layer,
                               stream=self.stream, depth=self.depth, coords=self.coords)
-        return array.assign_attrs(store=str(self.entry.file(self.name)))
+        offsets = self.entry.record["about"].get("offsets")
+        more = {} if offsets is None else {"offsets": np.asarray(offsets)}
+        return array.assign_attrs(store=str(self.entry.file(self.name)), **more)
 
 
 class FeatureSet(Mapping):

@@ -70,6 +70,7 @@ class Job:
     projection: int | PCA | None = None
     project: Projector = keep
     unit = "stimuli"
+    gap = "have NaN rows"  # what is left of those that were skipped
     skipped: set = field(default_factory=set)
     not_finite: set = field(default_factory=set)
 
@@ -275,9 +276,10 @@ def _refuse_skipped(job: Job) -> None:
 def _report(job: Job) -> None:
     """Warn of rows that were skipped, now or in an earlier run, and of rows that are not finite."""
     shards = job.entry.shards()
-    problems = {"skipped": "were skipped and have NaN rows", "not_finite": "have values that are not finite"}
+    problems = {"skipped": f"were skipped and {job.gap}", "not_finite": "have values that are not finite"}
     for key, what in problems.items():
         ids = list(dict.fromkeys(i for shard in shards for i in shard.get(key, ())))
         if ids:
-            warn_user(f"model {job.model.id!r}: {len(ids)} {job.unit} {what}: {list_ids(ids)}.",
-                      f"{job.unit}-{key.replace('_', '-')}", ids)
+            unit = "stimuli" if key == "skipped" else job.unit
+            warn_user(f"model {job.model.id!r}: {len(ids)} {unit} {what}: {list_ids(ids)}.",
+                      f"{unit}-{key.replace('_', '-')}", ids)
