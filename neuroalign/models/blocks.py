@@ -98,7 +98,6 @@ LAYOUTS = {
     "whisper": Layout(("layers",), "self_attn", "fc2", "layer_norm"),
     "idefics3_vision": CLIP_VISION,
     "smolvlm_vision": CLIP_VISION,
-    "janus_vision_model": CLIP_VISION,
     "internvl_vision": Layout(("encoder.layer",), "attention", "mlp", "layernorm"),
 }
 

@@ -55,8 +55,6 @@ FRAMES = {
     "paligemma": Frame("vision_tower.", "language_model.", 0, image_first=True),
     "internvl": Frame("vision_tower.", "language_model.", 1, ("<img>",), ("</img>",),
                       settings={"crop_to_patches": False}),
-    "janus": Frame("vision_model.", "language_model.", 0, ("<begin_of_image>",), ("<end_of_image>",)),
-    "chameleon": Frame("", "", 0, ("<racm3:break>",), ("<eoss>",)),
 }  # fmt: skip
 
 
@@ -162,8 +160,6 @@ def picture_pieces(model: LoadedModel, stimuli: Sequence[Mapping], counts: Seque
 def count_tokens(config, features: Mapping) -> int:
     """Return how many tokens of the language model a processed picture takes."""
     kind, vision = config.model_type, getattr(config, "vision_config", None)
-    if kind == "chameleon":
-        return (config.vq_config.resolution // 2 ** (len(config.vq_config.channel_multiplier) - 1)) ** 2
     height, width = (s // _patch(config) for s in features["pixel_values"].shape[-2:])
     if kind in ("llava", "llava_next"):
         one = height * width + (_count_special(config) if config.vision_feature_select_strategy == "full" else 0)
