@@ -267,7 +267,7 @@ class _PreparedRows:
         self.bad, self.means, self.scale = ~finite, total / self.n_features, np.ones(self.n)
         self.means[self.bad] = 0
         if self.bad.any():
-            warn_user(f"{name}: features of {list_ids(self.ids[self.bad])} hold NaN; their pairs are NaN.",
+            warn_user(f"{name}: the values of {list_ids(self.ids[self.bad])} hold NaN; their pairs are NaN.",
                       "nan-stimuli", self.ids[self.bad])
         sums = np.zeros(self.n)
         for ends in self._ends():

@@ -20,6 +20,7 @@ __all__ = ["Layout", "make_layout", "make_permutations", "nested_folds"]
 
 HRF_SECONDS = 16.0  # most of a haemodynamic response has passed
 NEURAL_SECONDS = 1.0
+SMALLEST_P = 0.05  # below this many permutations no p can reach it
 NULLS = ("auto", "shift", "block", "permute")
 
 
@@ -41,6 +42,8 @@ class Layout:
         Seconds between samples (of timed events the median).
     step : float or None
         Seconds between samples (events: their median).
+    ids : array of shape (n_samples,), or None
+        Ids of independent stimuli.
     """
 
     time_series: bool
@@ -51,6 +54,7 @@ class Layout:
     runs: np.ndarray | None
     onsets: np.ndarray | None = None
     step: float | None = None
+    ids: np.ndarray | None = None
 
     def purge(self, rows=None) -> dict:
         """Return the arguments of `make_folds` for these rows: where they stand, and the gap in the same units."""
@@ -70,7 +74,8 @@ def make_layout(responses: xr.DataArray, groups, gap: float | None, hrf: str | N
         if gap:
             raise ValueError(f"gap: got {gap!r} s, but the samples are on {dim!r} and have no clock (a coord 'onset' "
                              "in seconds). Leave gap=None.")
-        return Layout(False, responses.sizes[dim], 0, None, groups, None)
+        ids = responses["stimulus_id"].values if groups is None else None
+        return Layout(False, responses.sizes[dim], 0, None, groups, None, ids=ids)
     if gap is None:
         slow = hrf is not None or responses.attrs.get("kind") == "fmri"
         gap = HRF_SECONDS if slow else NEURAL_SECONDS
@@ -89,8 +94,9 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
     outer : Folds
     inner : list of Folds or "loo"
     """
-    outer = make_folds(_auto(cv, layout), layout.n_samples, groups=layout.groups, runs=layout.runs, n_splits=n_splits,
-                       random_state=random_state, time_series=layout.time_series, **layout.purge())
+    seed = {"random_state": random_state, "time_series": layout.time_series}
+    outer = _make_folds(_auto(cv, layout), layout.ids, layout.n_samples, groups=layout.groups, runs=layout.runs,
+                        n_splits=n_splits, **seed, **layout.purge())
     if isinstance(inner_cv, str) and inner_cv == "loo":
         return outer, ["loo"] * len(outer)
     if isinstance(inner_cv, Folds) or (not isinstance(inner_cv, (str, int)) and not hasattr(inner_cv, "split")):
@@ -103,9 +109,19 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
         splits = n_inner_splits
         if groups is not None:
             splits = max(2, min(splits, len(np.unique(groups))))
-        inner.append(make_folds(_auto(inner_cv, layout), len(train), groups=groups, runs=runs, n_splits=splits,
-                                random_state=random_state, time_series=layout.time_series, **layout.purge(train)))
+        ids = None if layout.ids is None else layout.ids[train]
+        inner.append(_make_folds(_auto(inner_cv, layout), ids, len(train), groups=groups, runs=runs, n_splits=splits,
+                                 **seed, **layout.purge(train)))
     return outer, inner
+
+
+def _make_folds(cv, ids, n_samples: int, **options) -> Folds:
+    """Make folds; the shuffled folds of independent stimuli follow their ids, not the order of their rows."""
+    if ids is None or cv not in ("kfold", "shuffled"):
+        return make_folds(cv, n_samples, **options)
+    place = np.argsort(np.argsort(ids, kind="stable"))
+    folds = make_folds(cv, n_samples, **options)
+    return Folds(folds.train[:, place], folds.test[:, place], folds.name)
 
 
 def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shift: float, block: float | None,
@@ -145,7 +161,11 @@ def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shi
     else:
         size = _block_samples(layout, block, n)
         orders = block_permutations(n, n_permutations, block=size, runs=runs, **seed)
-    if len(orders) < n_permutations:
+    if (1 + len(orders)) * SMALLEST_P < 1:
+        warn_user(f"{len(orders)} permutations: the smallest attainable p is {1 / (1 + len(orders)):.3g}, so nothing "
+                  f"can be found at {SMALLEST_P}. Ask for more (n_permutations=1000).", "few-permutations",
+                  count=len(orders))
+    elif len(orders) < n_permutations:
         warn_user(f"only {len(orders)} of {n_permutations} permutations exist ({null}); the smallest attainable p is "
                   f"{1 / (1 + len(orders)):.3g}.", "few-permutations", count=len(orders))
     return null, orders

@@ -21,13 +21,15 @@ from neuroalign.cli.models import (
 
 Out = Annotated[Path | None, typer.Option(help="Write the scores here (netCDF).")]
 Pooling = Annotated[str, typer.Option(help="mean, max, cls, last or flatten.")]
+Missing = Annotated[str, typer.Option(help="Stimuli that one side lacks: error or drop.")]
 Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Name in the metric registry (repeat).")]
 
 
 def encode(
     models: Models,
     stimuli: Stimuli,
-    responses: Annotated[str, typer.Option(help="Data set name.")],
+    responses: Annotated[str, typer.Option(help="Data set name, or your own table: CSV with stimulus_id and a column a "
+                                                "neuroid, or netCDF.")],
     layers: Layers = ["all"],  # noqa: B006 (typer copies it)
     streams: Streams = None,
     pooling: Pooling = "mean",
@@ -41,6 +43,7 @@ def encode(
     n_splits: Annotated[int, typer.Option(help="Outer folds.")] = 5,
     metric: Metrics = None,
     permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 0,
+    on_missing: Missing = "error",
     store: Store = None,
     out: Out = None,
     device: Device = "auto",
@@ -60,7 +63,8 @@ def encode(
                                           random_state=random_state)
     scores = na.encode(
         features, recorded, nuisance=nuisance, hrf=hrf, at=at, cv=cv, n_splits=n_splits,
-        n_permutations=permutations, ceiling=ceiling, device=device, random_state=random_state,
+        n_permutations=permutations, ceiling=ceiling, on_missing=on_missing, device=device,
+        random_state=random_state,
         **({"metric": tuple(metric)} if metric else {}),
     )
     _finish(scores, out)
@@ -69,7 +73,7 @@ def encode(
 def compare(
     models: Models,
     stimuli: Stimuli,
-    targets: Annotated[str, typer.Option(help="Data set with RDMs.")],
+    targets: Annotated[str, typer.Option(help="Data set with RDMs, or a CSV (pairs, or a square matrix) or netCDF.")],
     layers: Layers = ["all"],  # noqa: B006
     streams: Streams = None,
     pooling: Pooling = "mean",
@@ -77,6 +81,7 @@ def compare(
     rdm: Annotated[str, typer.Option(help="correlation, euclidean, sqeuclidean or cosine.")] = "correlation",
     ceiling: Annotated[str, typer.Option(help="rank or raw averaging of the subjects' RDMs.")] = "rank",
     permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 1000,
+    on_missing: Missing = "error",
     bootstraps: Annotated[int, typer.Option(help="Resamples of stimuli and subjects; 0 for none.")] = 0,
     store: Store = None,
     out: Out = None,
@@ -94,7 +99,7 @@ def compare(
     )
     scores = na.compare(
         features, na.load_rdms(targets), rdm=rdm, ceiling=ceiling, n_permutations=permutations,
-        n_bootstraps=bootstraps, device=device, random_state=random_state,
+        n_bootstraps=bootstraps, on_missing=on_missing, device=device, random_state=random_state,
         **({"metric": tuple(metric)} if metric else {}),
     )
     _finish(scores, out)

@@ -119,6 +119,12 @@ def make_responses(values, sample_ids, neuroid_ids, *, dim: str = "stimulus", ki
     values = np.asarray(values, dtype=np.float32)
     dims = (dim, "neuroid") if time_bins is None else (dim, "neuroid", "time_bin")
     ids = np.asarray(sample_ids)
+    expected = (len(ids), len(neuroid_ids), *(() if time_bins is None else (len(time_bins),)))
+    if values.shape != expected:
+        turned = " They look transposed: pass values.T." if values.shape == expected[::-1] else ""
+        bins = "" if time_bins is None else f", {len(time_bins)} time bins"
+        raise ValueError(f"make_responses: values have shape {values.shape}, expected {expected}: {len(ids)} sample "
+                         f"ids, {len(neuroid_ids)} neuroid ids{bins}.{turned}")
     coords = {"neuroid": ("neuroid", np.asarray(neuroid_ids)),
               "neuroid_id": ("neuroid", np.asarray(neuroid_ids))}
     if dim in ("stimulus", "time"):
@@ -149,14 +155,15 @@ def pair_ids(ids: Sequence) -> tuple[np.ndarray, np.ndarray]:
     return ids[first], ids[second]
 
 
-def make_rdms(values, *, stimulus_ids=None, pairs=None, targets=None, target_coords: Mapping | None = None,
+def make_rdms(values, stimulus_ids=None, *, pairs=None, targets=None, target_coords: Mapping | None = None,
               attrs: Mapping | None = None) -> xr.DataArray:
     """Label dissimilarities.
 
     Parameters
     ----------
-    values : array of shape (n_targets, n_pairs) or (n_pairs,)
-        Dissimilarities; NaN where a pair was not measured.
+    values : array of shape (n_targets, n_pairs), (n_pairs,), (n, n) or (n_targets, n, n)
+        Dissimilarities; NaN where a pair was not measured. Of square matrices, which need `stimulus_ids` and must
+        be symmetric, the upper triangle is taken.
     stimulus_ids : sequence of str, optional
         Ids of the rows of the square matrix: pairs are its upper triangle in row order.
     pairs : tuple of two sequences of str, optional
@@ -172,6 +179,8 @@ def make_rdms(values, *, stimulus_ids=None, pairs=None, targets=None, target_coo
     ('target', 'pair')
     """
     values = np.atleast_2d(np.asarray(values, dtype=np.float32))
+    if stimulus_ids is not None and values.shape[-2:] == (len(stimulus_ids),) * 2:
+        values = _condense(values)
     if (stimulus_ids is None) == (pairs is None):
         raise ValueError("make_rdms: give either stimulus_ids (a full triangle) or pairs, not both or none.")
     first, second = pair_ids(stimulus_ids) if pairs is None else map(np.asarray, pairs)
@@ -197,6 +206,9 @@ def validate_features(array: xr.DataArray) -> xr.DataArray:
 
 def validate_responses(array: xr.DataArray) -> xr.DataArray:
     """Check the dims, ids and kind of Responses and return them."""
+    if not isinstance(array, xr.DataArray):
+        raise TypeError(f"responses: got {type(array).__name__}, expected a labelled DataArray. Make one by "
+                        "neuroalign.data.make_responses(values, stimulus_ids, neuroid_ids).")
     dim = sample_dim(array)
     extra = set(array.dims) - {dim, "neuroid", "time_bin"}
     if "neuroid" not in array.dims or extra:
@@ -228,6 +240,15 @@ def validate_rdms(array: xr.DataArray) -> xr.DataArray:
                          "Drop the diagonal.")
     _require_unique(array, "target", "RDMs")
     return array
+
+
+def _condense(squares: np.ndarray) -> np.ndarray:
+    """Return the upper triangles, in row order, of one or several symmetric matrices."""
+    if not np.allclose(squares, np.swapaxes(squares, -1, -2), equal_nan=True):
+        raise ValueError("make_rdms: a square matrix of dissimilarities is not symmetric. Average it with its "
+                         "transpose, or pass its upper triangle.")
+    first, second = np.triu_indices(squares.shape[-1], 1)
+    return np.atleast_2d(squares[..., first, second])
 
 
 def _require_unique(array: xr.DataArray, coord: str, what: str) -> None:

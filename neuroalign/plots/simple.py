@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.patheffects import withStroke
 
 from neuroalign.data import scores as scores_
-from neuroalign.errors import check_option
+from neuroalign.errors import check_option, list_ids
 from neuroalign.plots.select import metric_label, shorten, space_label
 from neuroalign.plots.style import FAINT, GREY, INK, PALETTE, Figure, new_figure, styled
 
@@ -99,6 +99,10 @@ def difference(diffs: xr.Dataset, metric: str | None = None, *, title: str | Non
         Rows whose interval excludes zero are filled and coloured; nothing else may be called a lead.
     """
     scores_.validate(diffs)
+    plain = [str(s) for s in diffs["space"].values if " - " not in str(s)]
+    if plain or "ci_low" not in diffs:
+        raise ValueError(f"difference: {list_ids(plain or ['the Scores'])} are no differences of two spaces with their "
+                         "intervals. Make them with neuroalign.scores.diff(scores, space, other).")
     names = [str(m) for m in diffs["metric"].values]
     metric = check_option("metric", metric or names[0], names)
     frame = scores_.to_frame(diffs.sel(metric=[metric]))

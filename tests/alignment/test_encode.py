@@ -16,12 +16,15 @@ from neuroalign.errors import NeuroalignWarning, NotAligned
 from neuroalign.features.timing import events_to_samples
 from neuroalign.stats import block_permutations, make_folds, repeat_reliability, row_permutations, shift_permutations
 
+# Nulls are checked permutation by permutation here, on a handful of them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*the smallest attainable p:neuroalign.errors.NeuroalignWarning")
+
 
 def toy(n=80, p=6, t=4, noise=1.0, seed=0, dim="stimulus", **options):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, p))
     y = x @ rng.standard_normal((p, t)) + noise * np.sqrt(p) * rng.standard_normal((n, t))
-    ids = [f"s{k}" for k in range(n)] if dim == "stimulus" else np.arange(n) * 2.0
+    ids = [f"s{k:03d}" for k in range(n)] if dim == "stimulus" else np.arange(n) * 2.0
     names = [f"v{k}" for k in range(t)]
     return (make_features(x, ids, model="toy", layer="block1", depth=0.5, dim=dim),
             make_responses(y, ids, names, dim=dim, **options))
@@ -84,7 +87,7 @@ def test_rows_are_matched_by_id_never_by_position():
     order = np.random.default_rng(1).permutation(80)
     plain, moved = na.encode(features, responses), na.encode(features.isel(stimulus=order), responses)
     np.testing.assert_allclose(moved.score, plain.score, atol=1e-6)
-    with pytest.raises(NotAligned, match="'s3' missing"):
+    with pytest.raises(NotAligned, match="'s003' missing"):
         na.encode(features.drop_isel(stimulus=3), responses)
     with pytest.warns(NeuroalignWarning, match="1 stimuli dropped"):
         fewer = na.encode(features.drop_isel(stimulus=3), responses, on_missing="drop")
@@ -110,7 +113,7 @@ def test_nan_and_constant_neuroids_are_named_and_alone():
     broken = responses.copy(deep=True)
     broken[4, 1], broken[:, 2] = np.nan, 3.0
     with pytest.warns(NeuroalignWarning) as caught:
-        scores = na.encode(features, broken, n_permutations=9)
+        scores = na.encode(features, broken, n_permutations=19)
     said = [(w.message.code, w.message.ids) for w in caught]
     assert said == [("nan-target", ("v1",)), ("constant-target", ("v2",))]
     assert np.isnan(scores.score.values[0, 0]).tolist() == [False, True, True, False]
@@ -358,3 +361,23 @@ def test_bad_features_are_named():
         na.encode(broken, responses)
     with pytest.raises(TypeError, match="make_features"):
         na.encode(features.values, responses)
+
+
+def test_scores_do_not_depend_on_the_order_of_rows():
+    features, responses = toy(noise=2.0)
+    order = np.random.default_rng(1).permutation(80)
+    one = na.encode(features, responses)
+    other = na.encode(features.isel(stimulus=order[::-1]), responses.isel(stimulus=order))
+    np.testing.assert_allclose(one.score, other.score, atol=1e-5)
+
+
+def test_too_few_permutations_are_named():
+    features, responses = toy()
+    with pytest.warns(NeuroalignWarning, match=r"18 permutations: the smallest attainable p is 0\.0526"):
+        na.encode(features, responses, n_permutations=18)
+
+
+def test_plain_arrays_are_told_how_to_be_labelled():
+    features, responses = toy()
+    with pytest.raises(TypeError, match="make_responses"):
+        na.encode(features, responses.values)

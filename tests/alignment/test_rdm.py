@@ -85,7 +85,7 @@ def test_nan_in_a_stimulus_reaches_its_own_pairs_alone(metric):
     x = patterns()
     expected = squareform(pdist(x.astype(float), metric))
     x[5, 3] = np.nan
-    with pytest.warns(NeuroalignWarning, match=r"features of 's5' hold NaN; their pairs are NaN") as caught:
+    with pytest.warns(NeuroalignWarning, match=r"the values of 's5' hold NaN; their pairs are NaN") as caught:
         found = square(condensed_distances(x, metric, ids=IDS))
     assert caught[0].message.code == "nan-stimuli" and caught[0].message.count == 1
     others = np.arange(30) != 5

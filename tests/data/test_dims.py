@@ -111,3 +111,18 @@ def test_rdms_need_their_labels():
         validate_rdms(rdms.rename(target="area"))
     with pytest.raises(ValueError, match="target is not unique, 'a' occur"):
         validate_rdms(rdms.assign_coords(target=["a", "a"]))
+
+
+def test_responses_of_the_wrong_shape_are_told_what_was_expected():
+    with pytest.raises(ValueError, match=r"values have shape \(1, 2\), expected \(2, 2\): 2 sample ids, 2 neuroid ids"):
+        make_responses([[1, 2]], ["a", "b"], ["v", "w"])
+    with pytest.raises(ValueError, match="look transposed"):
+        make_responses(np.zeros((3, 2)), ["a", "b"], ["u", "v", "w"])
+
+
+def test_square_rdms_are_condensed_and_must_be_symmetric():
+    square = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0.0]])
+    assert make_rdms(square, ["a", "b", "c"]).values.tolist() == [[1, 2, 3]]
+    assert make_rdms(np.stack([square, 2 * square]), ["a", "b", "c"]).values.tolist() == [[1, 2, 3], [2, 4, 6]]
+    with pytest.raises(ValueError, match="not symmetric"):
+        make_rdms(np.triu(square), ["a", "b", "c"])

@@ -75,3 +75,10 @@ def test_every_metric_has_its_own_label():
 
     labels = [metric_label(name) for name in METRICS]
     assert len(set(labels)) == len(labels) and not set(labels) & set(METRICS)
+
+
+def test_plain_scores_are_not_drawn_as_differences():
+    plain = scores_.make({"score": (("metric", "space", "target"), np.ones((1, 1, 1)))},
+                         {"metric": ["rsa.spearman"], "space": ["m:l:all"], "target": ["IT"]})
+    with pytest.raises(ValueError, match=r"'m:l:all' are no differences.*scores\.diff"):
+        difference(plain)
