@@ -45,8 +45,8 @@ def main() -> None:
         for name in options.cases:
             record["cases"][name] = CASES[name](Path(folder), options)
             print(name, json.dumps(record["cases"][name]), flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+            if options.out:
+                options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def images(folder: Path, options) -> dict:

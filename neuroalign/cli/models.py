@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 Zoo = Annotated[Path | None, typer.Option("--zoo", help="A YAML file with zoo entries of your own.")]
-Models = Annotated[list[str], typer.Argument(help="Zoo id, ID@random, local folder or hub id.", show_default=False)]
+Models = Annotated[list[str], typer.Argument(help="Zoo id, ID@random, ID@text, folder or hub id.", show_default=False)]
 Stimuli = Annotated[str, typer.Option(help="Data set name, CSV/TSV with a stimulus_id column, or folder of images.")]
 Layers = Annotated[list[str], typer.Option(help="Layer path or pattern (repeat); 'all' for every layer.")]
 Streams = Annotated[list[str] | None, typer.Option("--stream", help="text, image, special, all, word (repeat).")]
@@ -49,6 +49,13 @@ def zoo_show(model: Annotated[str, typer.Argument(help="Zoo id.")], zoo: Zoo = N
         print(f"{'revision:':<20} unpinned (the commit that was loaded is recorded with the features)")
 
 
+def zoo_twins(model: Annotated[str, typer.Argument(help="Zoo id.")], zoo: Zoo = None) -> None:
+    """List the twins of a model: runs of one modality, unimodal towers, random weights."""
+    from neuroalign.models import list_twins
+
+    print("\n".join(list_twins(model, zoo)))
+
+
 def zoo_layers(
     model: Annotated[str, typer.Argument(help="Zoo id, ID@random, local folder or hub id.")],
     taps: Taps = ["block"],  # noqa: B006
@@ -86,6 +93,8 @@ def extract(
     on_error: Annotated[str, typer.Option(help="raise, or skip: NaN rows for stimuli that fail.")] = "raise",
     shard: Annotated[str | None, typer.Option(help="i/n, i from 0: compute one part of n (job arrays).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and store nothing.")] = False,
+    twins: Annotated[bool, typer.Option("--twins", help="Also the twins of each model, as `zoo twins` lists them.")]
+    = False,
     random_state: Seed = 0,
     quiet: Quiet = False,
     zoo: Zoo = None,
@@ -93,9 +102,11 @@ def extract(
     """Extract layerwise features of one or more models into the store."""
     import neuroalign as na
     from neuroalign.cli.tables import print_table
+    from neuroalign.models import list_twins
 
     part = None if shard is None else parse_shard(shard)
-    names, rows = list(models), na.load_stimuli(stimuli)
+    names = [n for m in models for n in (m, *(list_twins(m, zoo) if twins else ()))]
+    names, rows = list(dict.fromkeys(names)), na.load_stimuli(stimuli)
     options = {
         "layers": layer_choice(layers), "streams": streams, "pooling": pooling, "outputs": tuple(outputs),
         "taps": tuple(taps), "projection": parse_projection(projection, fit_on), "device": device, "dtype": dtype,

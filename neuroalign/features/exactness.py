@@ -66,7 +66,8 @@ def verify(model: str | LoadedModel, stimuli: StimulusSet | None = None, *, tole
         model = load_model(model, device=device, dtype=dtype, random_state=random_state, zoo=zoo)
     with tempfile.TemporaryDirectory() as folder:
         stimuli = _default_stimuli(model, Path(folder)) if stimuli is None else stimuli
-        rows = [{"stimulus_id": i, **row} for i, row in zip(stimuli.ids, stimuli.table.to_dict("records"))]
+        given = stimuli.table.drop(columns=[m for m in stimuli.modalities if m not in model.reads])
+        rows = [{"stimulus_id": i, **row} for i, row in zip(stimuli.ids, given.to_dict("records"))]
         model.adapter.check(model, rows)
         results = [_run(name, check, model, rows, tolerance, random_state) for name, check in CHECKS.items()]
     table = pd.DataFrame(results, columns=["check", "verdict", "difference", "layer", "note"])
@@ -111,7 +112,8 @@ def _check_left_padding(model, rows, seed):
         raise _Skip("no text tower alone")
     if getattr(model.processors["text"], "pad_to", None):
         raise _Skip("the model was made for a fixed length")
-    tokens = {layer.name for layer in model.adapter.layers(model) if layer.masked}  # others read a fixed place
+    # layers without a mask read a fixed place
+    tokens = {f"{x.name}:{s}" for x in model.adapter.layers(model) if x.masked for s in x.default_streams}
     left, right = _features(model, rows, seed, change=_pad_left), _features(model, rows, seed)
     return _largest(left, {k: v for k, v in right.items() if k in tokens}, f"{len(tokens)} layers of tokens")
 
@@ -194,9 +196,9 @@ CHECKS = {
 
 def _features(model: LoadedModel, rows: Sequence[dict], seed: int, *, size: int | None = None,
               change: Callable | None = None) -> dict[str, np.ndarray]:
-    """Return mean-pooled features of the default stream of every layer, by batches of `size` in the given order."""
+    """Return mean-pooled features of the default streams of every layer, by batches of `size` in the given order."""
     def reduce(layer, tokens, inputs):
-        return {layer.name: pool(tokens, inputs.mask(layer, layer.streams[0]), "mean")}
+        return {f"{layer.name}:{s}": pool(tokens, inputs.mask(layer, s), "mean") for s in layer.default_streams}
 
     size = size or len(rows)
     batches = [model.adapter.prepare(model, rows[i:i + size]) for i in range(0, len(rows), size)]
@@ -213,12 +215,17 @@ def _layers(model: LoadedModel, inputs: Inputs) -> list[Layer]:
 
 
 def _largest(got: dict, expected: dict, note: str = "") -> tuple[float, str, str]:
-    """Return the largest difference, as a part of the largest value of its layer, and the layer."""
+    """Return the largest difference, as a part of the largest value of its layer, and the layer with its stream."""
     differences = {}
     for name, values in expected.items():
-        scale = max(float(np.abs(values).max()), 1e-30)
-        difference = float(np.abs(got[name] - values).max()) / scale
+        empty = np.isnan(values)  # a stream of a modality that the stimulus lacks
+        if empty.all():
+            continue
+        scale = max(float(np.abs(values[~empty]).max()), 1e-30)
+        difference = float(np.abs(got[name] - values)[~empty].max()) / scale
         differences[name] = difference if np.isfinite(difference) else np.inf
+    if not differences:
+        return np.inf, "all layers", "every feature is NaN"
     worst = max(differences, key=differences.get)
     return differences[worst], worst, note
 
@@ -234,15 +241,15 @@ def _default_stimuli(model: LoadedModel, folder: Path) -> StimulusSet:
     from PIL import Image
 
     columns = {}
-    if "text" in model.adapter.modalities:
+    if "text" in model.reads:
         columns["text"] = list(TEXTS)
-    if "image" in model.adapter.modalities:
+    if "image" in model.reads:
         rng = np.random.default_rng(0)
         columns["image"] = [str(folder / f"picture{i}.png") for i in range(len(TEXTS))]
         for i, path in enumerate(columns["image"]):
             coarse = Image.fromarray(rng.integers(0, 255, (7, 9, 3), dtype=np.uint8))
             coarse.resize((240 + 30 * i, 256), Image.Resampling.BICUBIC).save(path)
-    if "audio" in model.adapter.modalities:
+    if "audio" in model.reads:
         columns["audio"] = _default_sounds(folder)
     return StimulusSet(pd.DataFrame(columns, index=[f"check{i}" for i in range(len(TEXTS))]), "verify")
 

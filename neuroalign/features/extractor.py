@@ -43,8 +43,8 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
     Parameters
     ----------
     models : str, LoadedModel, or sequence of them
-        Zoo ids (``"minilm"``), random twins (``"minilm@random.3"``), local folders, hub ids, or loaded models; a
-        loaded one stays on its device and in its dtype.
+        Zoo ids (``"minilm"``), random twins (``"minilm@random.3"``), runs of one modality (``"flava@text"``), local
+        folders, hub ids, or loaded models; a loaded one stays on its device and in its dtype.
     stimuli : StimulusSet
     layers : ``"all"``, str or sequence of str
         Names of layers (module paths) or patterns (``"encoder.layer.*"``).
@@ -275,19 +275,14 @@ def _plain_spaces(model, layers: Sequence[Layer], wanted, pooling) -> list[Space
                              "Use pooling='mean', or leave these layers out.")
         wanted = ["special"]
     return [Space(x.name, s, x.depth, x) for x in layers
-            for s in (_default_streams(x) if wanted is None else [s for s in x.streams if s in wanted])]
-
-
-def _default_streams(layer: Layer) -> list[str]:
-    """Return the tokens of each modality, where a layer has several; else its first stream."""
-    return [s for s in layer.streams if s in MODALITIES] or [layer.streams[0]]
+            for s in (x.default_streams if wanted is None else [s for s in x.streams if s in wanted])]
 
 
 def _check_stimuli(model, stimuli, spaces, all_layers, skip):
     """Return the spaces that the stimuli allow, what the model is given of each stimulus, and who is left out."""
     adapter = model.adapter
     towers = {s.source.tower for s in spaces}
-    reads = set(adapter.modalities)
+    reads = set(model.reads)
     if {x.tower for x in adapter.layers(model)} <= set(MODALITIES):
         reads &= towers  # towers do not meet: a text tower alone needs no images
     columns = [m for m in MODALITIES if m in reads and m in stimuli.table.columns]
@@ -329,7 +324,7 @@ def _check_stimuli(model, stimuli, spaces, all_layers, skip):
 def _with_tokens(model, spaces: Sequence[Space], rows: Sequence[dict]) -> list[Space]:
     """Leave out the streams of a modality that no stimulus has, where layers have several of them."""
     def fused(space):
-        return space.source.masked and space.stream in MODALITIES and len(_default_streams(space.source)) > 1
+        return space.source.masked and space.stream in MODALITIES and len(space.source.default_streams) > 1
 
     ids = {m: [r["stimulus_id"] for r in rows if m not in r] for m in MODALITIES}
     for modality in {s.stream for s in spaces if fused(s)}:
@@ -351,7 +346,7 @@ def _is_given(modality: str, value) -> bool:
 
 
 def _budget(model: LoadedModel, batch_size: int | None = None) -> Budget:
-    only_text = tuple(model.adapter.modalities) == ("text",) and hasattr(model.processors.get("text"), "tokenize")
+    only_text = tuple(model.reads) == ("text",) and hasattr(model.processors.get("text"), "tokenize")
     return Budget(model.device, batch_size, only_text)
 
 
@@ -372,6 +367,8 @@ def _entry(store: FeatureStore, model: LoadedModel, stimuli: StimulusSet, choice
         "preprocessing": model.preprocessing, "attention": model.attention,
         "compute_dtype": str(model.dtype).removeprefix("torch."), "stimuli": stimuli.fingerprint, **choices,
     }
+    if model.run is not None:
+        description["run"] = model.run
     about = {**(about or {}), "stimuli": stimuli.name, "device": str(model.device),
              "versions": {p: _version(p) for p in ("neuroalign", "torch", "transformers", "numpy")}}
     return store.entry(model.id, description, stimuli.ids if ids is None else ids, about)

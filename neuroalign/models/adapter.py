@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
+from neuroalign.data import MODALITIES
 from neuroalign.errors import list_ids
 
 __all__ = ["TAPS", "Adapter", "BadStimuli", "Inputs", "Layer", "LoadedModel", "attach"]
@@ -54,6 +55,11 @@ class Layer:
         """The name in ``space_id``: the path, with ``.input`` where the input of the module is taken."""
         return self.path if self.tap == "output" else f"{self.path}.input"
 
+    @property
+    def default_streams(self) -> tuple[str, ...]:
+        """The tokens of each modality, where there are such streams; else the first stream."""
+        return tuple(s for s in self.streams if s in MODALITIES) or self.streams[:1]
+
 
 @dataclass
 class Inputs:
@@ -86,7 +92,8 @@ class LoadedModel:
     Attributes
     ----------
     id : str
-        Zoo id, hub id or name of the folder; a random twin has ``@random`` or ``@random.SEED``, as it was asked for.
+        Zoo id, hub id or name of the folder; with ``@random`` or ``@random.SEED`` of a random twin and ``@text`` (or
+        another modality) of a run of it alone, as it was asked for.
     module : torch.nn.Module
         In eval mode, on `device`.
     adapter : Adapter
@@ -103,6 +110,8 @@ class LoadedModel:
         What the zoo says about the model.
     untrained : tuple of str
         Modules that the checkpoint has no weights for (a pooler): they give no layers.
+    run : str or None
+        The one modality that it is given; None for all that a stimulus has.
     """
 
     id: str
@@ -116,6 +125,12 @@ class LoadedModel:
     attention: str = ""
     entry: Any = None
     untrained: tuple[str, ...] = ()
+    run: str | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The modalities that it is given."""
+        return self.adapter.modalities if self.run is None else (self.run,)
 
 
 class Adapter(Protocol):

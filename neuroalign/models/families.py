@@ -16,7 +16,7 @@ from neuroalign.models.video import VideoEncoder
 from neuroalign.models.vision_transformer import VisionTransformer
 from neuroalign.models.whisper import Whisper
 
-__all__ = ["FAMILIES", "find_adapter"]
+__all__ = ["FAMILIES", "find_adapter", "single_runs"]
 
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
 MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper,
@@ -47,3 +47,9 @@ def find_adapter(model_type: str, entry=None):
             f"{', '.join(known)}. For any other module use neuroalign.models.wrap(module, preprocess, layers)."
         )
     return next(iter(families.values()))()
+
+
+def single_runs(adapter) -> tuple[str, ...]:
+    """Return the modalities that an adapter can be given alone."""
+    routes = getattr(adapter, "routes", None)
+    return tuple(m for m in adapter.modalities if routes is None or (m,) in routes)

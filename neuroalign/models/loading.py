@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from neuroalign import linalg
-from neuroalign.data import file_sha256
+from neuroalign.data import MODALITIES, file_sha256
 from neuroalign.data.packages import find_file
 from neuroalign.errors import MissingExtra, check_option, list_ids, suggest
 from neuroalign.models import derived, efficientnet_lite, whisper
 from neuroalign.models.adapter import LoadedModel
-from neuroalign.models.families import find_adapter
+from neuroalign.models.families import find_adapter, single_runs
 from neuroalign.models.gguf_file import unpack_gguf
 from neuroalign.models.hub import fetch_repository
 from neuroalign.models.zoo import ZooEntry, get_entry, list_models
@@ -76,7 +76,9 @@ def load_model(name: str, *, device="auto", dtype: str = "float32", random_state
     ----------
     name : str
         Zoo id, local folder in the layout of transformers, or hub id ``org/name``. With ``@random`` the weights
-        are the architecture's own initialisation, seeded by `random_state`; ``@random.3`` is seeded by 3.
+        are the architecture's own initialisation, seeded by `random_state`; ``@random.3`` is seeded by 3. With
+        ``@text`` (``@image``, ``@audio``, ``@video``) the model is given that modality alone, whatever else the
+        stimuli have: the language-only run of the same weights. Both: ``llava-1.5-7b@text@random``.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     dtype : {"float32", "bfloat16", "float16", "float64"}
@@ -95,7 +97,7 @@ def load_model(name: str, *, device="auto", dtype: str = "float32", random_state
         The model is on the hub, which does not answer; says how to work offline.
     """
     check_option("dtype", dtype, DTYPES)
-    base, seed = _parse(name, random_state)
+    base, run, seed = _parse(name, random_state)
     target = linalg.resolve(device)
     entry = _find_entry(base, zoo)
     if entry is not None and entry.family in OWN:
@@ -105,6 +107,7 @@ def load_model(name: str, *, device="auto", dtype: str = "float32", random_state
         source = replace(_locate(base, entry), regions=parts.get("regions"), zoo=zoo)
         loaded = _load_transformers(source, entry, seed)
     module, adapter, processors, weights, untrained = loaded
+    _check_run(name, run, adapter)
     return LoadedModel(
         id=_full_name(name, base, entry, getattr(adapter, "suffix", "")),
         module=module.eval().requires_grad_(False).to(device=target, dtype=DTYPES[dtype]),
@@ -117,6 +120,7 @@ def load_model(name: str, *, device="auto", dtype: str = "float32", random_state
         attention=_attention(module),
         entry=entry,
         untrained=untrained,
+        run=run,
     )
 
 
@@ -125,14 +129,29 @@ def _full_name(name: str, base: str, entry, suffix: str) -> str:
     return stem + ("" if stem.endswith(suffix) else suffix) + name[len(base) :]
 
 
-def _parse(name: str, random_state: int) -> tuple[str, int | None]:
-    base, at, variant = name.partition("@")
-    if not at:
-        return base, None
-    kind, dot, seed = variant.partition(".")
-    if kind != "random" or (dot and not seed.isdigit()):
-        raise ValueError(f"model {name!r}: after '@' expected 'random' or 'random.SEED', for example 'random.3'.")
-    return base, int(seed) if dot else int(random_state)
+def _parse(name: str, random_state: int) -> tuple[str, str | None, int | None]:
+    """Split ``BASE[@MODALITY][@random[.SEED]]``."""
+    base, *variants = name.split("@")
+    run = variants.pop(0) if variants and variants[0] in MODALITIES else None
+    if not variants:
+        return base, run, None
+    kind, dot, seed = variants[0].partition(".")
+    if kind != "random" or (dot and not seed.isdigit()) or len(variants) > 1:
+        raise ValueError(
+            f"model {name!r}: after '@' expected 'random', 'random.SEED' or a modality ({', '.join(MODALITIES)}), for "
+            f"example '{base}@random.3', '{base}@text' or '{base}@text@random'."
+        )
+    return base, run, int(seed) if dot else int(random_state)
+
+
+def _check_run(name: str, run: str | None, adapter) -> None:
+    """Refuse a run of one modality that the model cannot do."""
+    alone = single_runs(adapter)
+    if run is not None and run not in alone:
+        raise ValueError(
+            f"model {name!r}: no run of {run} alone ({adapter.family}); it has "
+            f"{' and '.join(f'@{m}' for m in alone) or 'none, since its modalities only go together'}."
+        )
 
 
 def _find_entry(base: str, zoo) -> ZooEntry | None:

@@ -175,7 +175,7 @@ def test_old_settings_of_image_processors_are_read(model_type, tiny_folder, tmp_
 def test_unknown_names_give_the_nearest():
     with pytest.raises(KeyError, match=r"'minlm': not in the zoo.*'minilm'"):
         load_model("minlm")
-    with pytest.raises(ValueError, match=r"expected 'random' or 'random\.SEED'"):
+    with pytest.raises(ValueError, match=r"expected 'random', 'random\.SEED' or a modality"):
         load_model("minilm@shuffled")
 
 
