@@ -2,9 +2,10 @@
 
     python benchmarks/extract.py [--quick] [--cases images sentences ...] [--out FILE.json]
 
-Models have the size of ViT-B/16, BERT-base and CLIP ViT-B/32 with random weights; photographs are crops of the two
-that scikit-learn carries. What is compared does the same forward in one process, by turns. `cpu_s` is the time of
-all cores together: on a machine that is shared it is the steadier figure. Each case is the median of its repeats.
+Models have the size of ViT-B/16, BERT-base, CLIP ViT-B/32 and a small LLaVA with random weights; photographs are
+crops of the two that scikit-learn carries. What is compared does the same forward in one process, by turns. `cpu_s`
+is the time of all cores together: on a machine that is shared it is the steadier figure. Each case is the median of
+its repeats.
 """
 
 import argparse
@@ -95,9 +96,35 @@ def sentences(folder: Path, options) -> dict:
     return compare({"neuroalign": ours, "arbitrary order, padded": padded}, n, repeats, model.device)
 
 
+def pairs(folder: Path, options) -> dict:
+    """A model of LLaVA's kind (ViT-B/32, 8 layers of 768) on photographs with captions, all layers and streams."""
+    n, repeats = (32, 1) if options.quick else (64, 3)
+    shown, said = photographs(folder / "pairs", n), mixed_sentences(n)
+    stimuli = StimulusSet(shown.table.assign(text=said.table.text.to_numpy()))
+    model = load_model(str(llava(folder / "llava")), device=options.device)
+    rows = stimuli.table.reset_index().to_dict("records")
+    size = 16 if model.device.type == "cpu" else 128
+
+    def ours():
+        with tempfile.TemporaryDirectory() as store:
+            return extract(model, stimuli, streams=["image", "text", "special", "all"], store=store, batch_size=size,
+                           progress=False)
+
+    def bare():  # the same batches, the longest first
+        order = sorted(range(n), key=lambda i: -model.adapter.length(model, rows[i]))
+        with torch.inference_mode():
+            for i in range(0, n, size):
+                inputs = model.adapter.prepare(model, [rows[k] for k in order[i:i + size]])
+                model.adapter.forward(model, inputs)
+
+    return compare({"neuroalign": ours, "bare forward": bare}, n, repeats, model.device)
+
+
 def bf16(folder: Path, options) -> dict:
     """BERT-base in bfloat16 against float32, with the drift of the features."""
     n, repeats = (64, 1) if options.quick else (256, 3)
+    if options.device in ("auto", "cpu") and not torch.cuda.is_available() and not has_bf16():
+        return {"skipped": "the processor has no bfloat16 arithmetic (neither AVX512-BF16 nor AMX): it is emulated"}
     path, stimuli = str(bert(folder / "bert")), mixed_sentences(n)
     models = {d: load_model(path, device=options.device, dtype=d) for d in ("float32", "bfloat16")}
     kept = {}
@@ -151,7 +178,7 @@ def words(folder: Path, options) -> dict:
     return {**found, "times faster by cpu": per_word[1] / per_word[0], "times faster by wall": wall[1] / wall[0]}
 
 
-CASES = {"images": images, "sentences": sentences, "bf16": bf16, "memory": memory, "words": words}
+CASES = {"images": images, "sentences": sentences, "pairs": pairs, "bf16": bf16, "memory": memory, "words": words}
 
 
 def compare(functions: dict, n: int, repeats: int, device) -> dict:
@@ -212,6 +239,24 @@ def clip(folder: Path) -> Path:
     return _save(folder, lambda: CLIPModel(CLIPConfig()), image=CLIPImageProcessorPil, tokenizer=_bert_tokenizer)
 
 
+def llava(folder: Path) -> Path:
+    from transformers import CLIPImageProcessorPil, LlavaConfig, LlavaForConditionalGeneration
+
+    def tokenizer():
+        made = _gpt2_tokenizer()
+        made.add_special_tokens({"additional_special_tokens": ["<image>"]})
+        return made
+
+    mark = tokenizer().convert_tokens_to_ids("<image>")
+    vision = {"model_type": "clip_vision_model", "hidden_size": 768, "num_hidden_layers": 12, "patch_size": 32,
+              "num_attention_heads": 12, "intermediate_size": 3072, "image_size": 224, "projection_dim": 512}
+    text = {"model_type": "llama", "hidden_size": 768, "num_hidden_layers": 8, "num_attention_heads": 12,
+            "intermediate_size": 2048, "vocab_size": mark + 1, "max_position_embeddings": 512}
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=mark)
+    return _save(folder, lambda: LlavaForConditionalGeneration(config), image=CLIPImageProcessorPil,
+                 tokenizer=tokenizer)
+
+
 def bert(folder: Path) -> Path:
     from transformers import BertConfig, BertModel
 
@@ -251,6 +296,10 @@ def _peak(n: int) -> None:
     with tempfile.TemporaryDirectory() as store:
         extract(model, stimuli, store=store, progress=False)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def has_bf16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _machine() -> dict:

@@ -9,7 +9,7 @@ Zoo = Annotated[Path | None, typer.Option("--zoo", help="A YAML file with zoo en
 Models = Annotated[list[str], typer.Argument(help="Zoo id, ID@random, ID@text, folder or hub id.", show_default=False)]
 Stimuli = Annotated[str, typer.Option(help="Data set name, CSV/TSV with a stimulus_id column, or folder of images.")]
 Layers = Annotated[list[str], typer.Option(help="Layer path or pattern (repeat); 'all' for every layer.")]
-Streams = Annotated[list[str] | None, typer.Option("--stream", help="text, image, special, all, word (repeat).")]
+Streams = Annotated[list[str] | None, typer.Option("--stream", help="text, image, all, last, word, a column (repeat).")]
 Outputs = Annotated[list[str], typer.Option("--output", help="hidden, surprisal, entropy (repeat).")]
 Store = Annotated[Path | None, typer.Option(help="Folder of the feature store (default: the user cache folder).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -28,7 +28,8 @@ def zoo_list(zoo: Zoo = None) -> None:
 
     rows = [
         {"id": e.id, "family": e.family, "modalities": ", ".join(e.modalities), "objective": e.objective,
-         "source": "packaged" if e.package else e.repository or "–", "licence": e.licence or "unknown"}
+         "source": "packaged" if e.package else e.repository or ("file" if e.file else "–"),
+         "licence": e.licence or "unknown"}
         for e in list_models(zoo)
     ]
     print_table(pd.DataFrame(rows))
@@ -45,7 +46,7 @@ def zoo_show(model: Annotated[str, typer.Argument(help="Zoo id.")], zoo: Zoo = N
         elif isinstance(value, (list, tuple)):
             value = ", ".join(map(str, value))
         print(f"{key + ':':<20} {value}")
-    if entry.package is None and entry.revision is None:
+    if entry.repository is not None and entry.revision is None:
         print(f"{'revision:':<20} unpinned (the commit that was loaded is recorded with the features)")
 
 

@@ -3,28 +3,23 @@
 import gc
 import tempfile
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
-from importlib.metadata import PackageNotFoundError, version
-from os import PathLike
 
-import numpy as np
 import pandas as pd
 
-from neuroalign.data import MODALITIES, StimulusSet, space_id
-from neuroalign.errors import check_option, list_ids, suggest
-from neuroalign.features.batching import Budget
+from neuroalign.data import StimulusSet, space_id
+from neuroalign.errors import check_option, list_ids
 from neuroalign.features.featureset import FeatureSet
-from neuroalign.features.jobs import Job, Space, StimulusJob, fill
+from neuroalign.features.jobs import Job, fill
 from neuroalign.features.memory import count_tensors
+from neuroalign.features.planning import make_budget, plan_jobs
 from neuroalign.features.pooling import POOLINGS
-from neuroalign.features.projection import PCA, Projection, parse_projection, rows_to_fit
+from neuroalign.features.projection import Projection
 from neuroalign.features.storage import STORAGE_DTYPES, disk_dtype
 from neuroalign.features.store import FeatureStore
-from neuroalign.features.tokens import plan_token_jobs
-from neuroalign.features.words import OUTPUTS, WORD_POOLINGS, WordJob, is_causal
-from neuroalign.models.adapter import TAPS, BadStimuli, Layer, LoadedModel
+from neuroalign.features.words import OUTPUTS
+from neuroalign.models.adapter import TAPS, LoadedModel
 
-__all__ = ["estimate", "extract", "plan_jobs"]
+__all__ = ["estimate", "extract"]
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 TIMING = ("onset", "duration", "parent", "position")  # metadata that travels on the stimulus dim
@@ -51,7 +46,9 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
     streams : sequence of str, optional
         ``text``, ``image`` (real tokens of the modality), ``special`` (CLS and the like), ``all`` (everything but
         padding), or ``word``: one row a word, in the context of its passage. Default: the first stream of each
-        layer, that is the tokens of the modality; for a set of words (with a ``parent`` column) ``word``.
+        layer, that is the tokens of the modality; for a set of words (with a ``parent`` column) ``word``. ``last``
+        is the last token of a sequence with text, special ones included. Any column of the set that holds a part of
+        each text, or the (start, stop) of its characters, names a span: its tokens are a stream of that name.
     pooling : {"mean", "max", "cls", "last", "flatten", "none"}
         How the tokens of a stream become one row. ``cls`` takes the first special token, ``flatten`` lays all
         positions side by side (feature maps). The tokens of a word take ``mean``, ``max`` or ``last``. ``none``
@@ -156,7 +153,7 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
             for job in plan_jobs(model, stimuli, store=FeatureStore(folder), batch_size=1, **options):
                 with count_tensors(model.module) as peak:
                     _, values = next(iter(job.compute(*job.shards()[0], [s.name for s in job.spaces])))
-                batch = _budget(model).batch_of(job.lengths())
+                batch = make_budget(model).batch_of(job.lengths())
                 for space in job.spaces:
                     n, width = len(job.stimuli), values[space.name].shape[1]
                     width = min(width, getattr(job.projection, "n_components", job.projection) or width)
@@ -164,50 +161,6 @@ def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float
                                  n * width * disk_dtype(storage_dtype).itemsize / 1e6, weights,
                                  weights + batch * peak.peak / 1e6])
     return pd.DataFrame(rows, columns=["space_id", "n_rows", "n_features", "disk_mb", "weights_mb", "memory_mb"])
-
-
-def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, layers="all", streams=None,
-              pooling="mean", outputs=("hidden",), taps=("block",), batch_size=None, storage_dtype="float32",
-              random_state=0, context=512, on_error="raise", projection=None) -> list[Job]:
-    """Return what has to be computed for one model, having checked all that can be checked before a forward."""
-    found = _choose_layers(model, layers, taps) if "hidden" in outputs else []
-    wanted = None if streams is None else [streams] if isinstance(streams, str) else list(dict.fromkeys(streams))
-    if wanted is None and "parent" in stimuli.table.columns and hasattr(model.processors.get("text"), "tokenize"):
-        wanted = ["word"]
-    by_word = [s for s in outputs if s != "hidden"]
-    plain = _plain_spaces(model, found, wanted, pooling)
-    words = [Space(s, "word", np.nan) for s in by_word]
-    if wanted is not None and "word" in wanted:
-        words = [Space(x.name, "word", x.depth, x) for x in found if x.tower == "text" and x.masked] + words
-    choices = {"pooling": pooling, "storage_dtype": storage_dtype, "random_state": random_state}
-    projection = parse_projection(projection)
-    if isinstance(projection, PCA):
-        rows_to_fit(projection, stimuli.ids, stimuli.table.get("parent"))
-        choices["projection"] = projection.describe()
-    elif projection is not None:
-        choices["projection"] = projection
-    budget, skip = _budget(model, batch_size), on_error == "skip"
-    jobs: list[Job] = []
-    if plain:
-        plain, rows, bad = _check_stimuli(model, stimuli, plain, layers == "all", skip)
-        if pooling == "none":
-            def make_entry(tokens, group, offsets):
-                chosen = {"rows": "tokens", "tokens": group, **choices}
-                return _entry(store, model, stimuli, chosen, ids=tokens.ids, about={"offsets": offsets})
-
-            jobs += plan_token_jobs(model, stimuli, plain, rows, bad, make_entry, budget, random_state, skip,
-                                    projection)
-        else:
-            entry = _entry(store, model, stimuli, {"rows": "stimuli", **choices})
-            jobs.append(StimulusJob(model, entry, stimuli, plain, budget, random_state, skip, projection,
-                                    pooling=pooling, rows=rows, bad=bad))
-    if words or (wanted is not None and "word" in wanted):
-        _check_words(model, words, by_word, pooling)
-        derived = stimuli.words()
-        entry = _entry(store, model, derived, {"rows": "words", "context": context, **choices})
-        jobs.append(WordJob(model, entry, derived, words, budget, random_state, skip, projection, pooling=pooling,
-                            context=context))
-    return jobs
 
 
 def _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype, on_error, batch_size, shard):
@@ -241,144 +194,6 @@ def _load(name, device, dtype, random_state, zoo) -> LoadedModel:
     from neuroalign.models import load_model
 
     return load_model(name, device=device, dtype=dtype, random_state=random_state, zoo=zoo)
-
-
-def _choose_layers(model: LoadedModel, layers, taps) -> list[Layer]:
-    known = model.adapter.layers(model, tuple(taps))
-    if isinstance(layers, str) and layers == "all":
-        return known
-    patterns = [layers] if isinstance(layers, str) else list(layers)
-    names = [x.name for x in known]
-    for pattern in patterns:
-        if not any(n == pattern or fnmatchcase(n, str(pattern)) for n in names):
-            hint = suggest(pattern, names) or f" It has {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}."
-            raise ValueError(f"layers: model {model.id!r} has no layer {pattern!r} among its {len(names)}.{hint}")
-    return [x for x in known if any(x.name == p or fnmatchcase(x.name, str(p)) for p in patterns)]
-
-
-def _plain_spaces(model, layers: Sequence[Layer], wanted, pooling) -> list[Space]:
-    """Return the spaces with one row a stimulus."""
-    if not layers:
-        return []
-    known = list(dict.fromkeys(s for x in layers for s in x.streams))
-    for stream in wanted or ():
-        if stream not in known and stream != "word":
-            names = [*known, "word"]
-            raise ValueError(f"streams: model {model.id!r} has no stream {stream!r}, only {', '.join(names)}."
-                             f"{suggest(stream, names)}")
-    if pooling == "cls":
-        if wanted not in (None, ["special"]):
-            raise ValueError("pooling='cls' takes the first special token: leave streams out, or give ['special'].")
-        without = [x.name for x in layers if "special" not in x.streams]
-        if without:
-            raise ValueError(f"pooling='cls': model {model.id!r} has no special token at {list_ids(without)}. "
-                             "Use pooling='mean', or leave these layers out.")
-        wanted = ["special"]
-    return [Space(x.name, s, x.depth, x) for x in layers
-            for s in (x.default_streams if wanted is None else [s for s in x.streams if s in wanted])]
-
-
-def _check_stimuli(model, stimuli, spaces, all_layers, skip):
-    """Return the spaces that the stimuli allow, what the model is given of each stimulus, and who is left out."""
-    adapter = model.adapter
-    towers = {s.source.tower for s in spaces}
-    reads = set(model.reads)
-    if {x.tower for x in adapter.layers(model)} <= set(MODALITIES):
-        reads &= towers  # towers do not meet: a text tower alone needs no images
-    columns = [m for m in MODALITIES if m in reads and m in stimuli.table.columns]
-    if not columns:
-        raise BadStimuli(f"no {' or '.join(sorted(reads))}, and model {model.id!r} reads it; the set has "
-                         f"{', '.join(stimuli.modalities)}.", stimuli.ids, "Use another model, or add the column.")
-    rows = [{"stimulus_id": i, **{k: str(v) for k, v in row.items() if _is_given(k, v)}}
-            for i, row in zip(stimuli.ids, stimuli.table[columns].to_dict("records"))]
-    bad: set[str] = set()
-    try:
-        adapter.check(model, rows)
-    except BadStimuli as error:
-        bad.update(error.ids)
-        while skip:
-            left = [r for r in rows if r["stimulus_id"] not in bad]
-            if not left:
-                raise
-            try:
-                adapter.check(model, left)
-                break
-            except BadStimuli as more:
-                bad.update(more.ids)
-        if not skip:
-            raise
-    fine = [r for r in rows if r["stimulus_id"] not in bad]
-    runs = {r["stimulus_id"]: set(adapter.towers(model, r)) for r in fine}
-    if all_layers:
-        towers &= set().union(*runs.values())
-    lacking = [i for i, t in runs.items() if not towers <= t]
-    if lacking and not skip:
-        needed = ", ".join(sorted(towers))
-        raise BadStimuli(f"lacks a modality that the layers of {needed} of model {model.id!r} need.", lacking,
-                         "Name the layers of one tower in layers=, or select the stimuli that have both.")
-    bad.update(lacking)
-    spaces = [s for s in spaces if s.source.tower in towers]
-    return _with_tokens(model, spaces, [r for r in rows if r["stimulus_id"] not in bad]), rows, frozenset(bad)
-
-
-def _with_tokens(model, spaces: Sequence[Space], rows: Sequence[dict]) -> list[Space]:
-    """Leave out the streams of a modality that no stimulus has, where layers have several of them."""
-    def fused(space):
-        return space.source.masked and space.stream in MODALITIES and len(space.source.default_streams) > 1
-
-    ids = {m: [r["stimulus_id"] for r in rows if m not in r] for m in MODALITIES}
-    for modality in {s.stream for s in spaces if fused(s)}:
-        if 0 < len(ids[modality]) < len(rows):
-            raise BadStimuli(f"no {modality}, which other stimuli have, so a stream {modality!r} of model {model.id!r} "
-                             "would be empty for them.", ids[modality],
-                             f"Extract them by themselves, or name streams= other than {modality!r}.")
-    kept = [s for s in spaces if not fused(s) or len(ids[s.stream]) < len(rows)]
-    if spaces and not kept:
-        raise BadStimuli(f"none has what the streams asked for of model {model.id!r} hold "
-                         f"({', '.join(sorted({s.stream for s in spaces}))}).", [r["stimulus_id"] for r in rows],
-                         "Name other streams=, or add the column.")
-    return kept
-
-
-def _is_given(modality: str, value) -> bool:
-    # an empty text is a mistake that the adapter names; an empty path means that there is no file
-    return isinstance(value, str | PathLike) and (modality == "text" or str(value) != "")
-
-
-def _budget(model: LoadedModel, batch_size: int | None = None) -> Budget:
-    only_text = tuple(model.reads) == ("text",) and hasattr(model.processors.get("text"), "tokenize")
-    return Budget(model.device, batch_size, only_text)
-
-
-def _check_words(model, spaces, outputs, pooling) -> None:
-    if not hasattr(model.processors.get("text"), "tokenize"):
-        raise ValueError(f"streams: model {model.id!r} has no tokenizer (it reads "
-                         f"{' and '.join(model.adapter.modalities)}), so it has no 'word' stream.")
-    if outputs and not is_causal(model):
-        raise ValueError(f"outputs: model {model.id!r} ({model.adapter.family}) does not predict the next word, so "
-                         f"it has no {' or '.join(outputs)}. Use a causal language model.")
-    if any(s.source for s in spaces):
-        check_option("pooling (of the tokens of a word)", pooling, WORD_POOLINGS)
-
-
-def _entry(store: FeatureStore, model: LoadedModel, stimuli: StimulusSet, choices: dict, ids=None, about=None):
-    description = {
-        "weights": model.weights, "family": model.adapter.family, "version": model.adapter.version,
-        "preprocessing": model.preprocessing, "attention": model.attention,
-        "compute_dtype": str(model.dtype).removeprefix("torch."), "stimuli": stimuli.fingerprint, **choices,
-    }
-    if model.run is not None:
-        description["run"] = model.run
-    about = {**(about or {}), "stimuli": stimuli.name, "device": str(model.device),
-             "versions": {p: _version(p) for p in ("neuroalign", "torch", "transformers", "numpy")}}
-    return store.entry(model.id, description, stimuli.ids if ids is None else ids, about)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _open(job: Job) -> FeatureSet:

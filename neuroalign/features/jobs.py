@@ -15,6 +15,7 @@ from neuroalign.features.fitting import fit_projection, keep, make_projector
 from neuroalign.features.hooks import Capture
 from neuroalign.features.pooling import pool
 from neuroalign.features.projection import PCA, Projector
+from neuroalign.features.spans import prepare
 from neuroalign.features.storage import encode
 from neuroalign.features.store import Entry, covered
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
@@ -100,7 +101,7 @@ class Job:
                 if not self.skip:
                     raise bad from error
                 self.skipped.update(bad.ids)
-                batch = [i for i in batch if self.stimuli.ids[i.position] not in bad.ids]
+                batch = [i for i in batch if i.content["stimulus_id"] not in bad.ids]
         return [], None
 
     def _find_bad(self, prepare, batch, error) -> BadStimuli:
@@ -113,7 +114,7 @@ class Job:
                 return bad
             except Exception as single:
                 return BadStimuli(f"cannot be read ({type(single).__name__}: {single}).",
-                                  [self.stimuli.ids[item.position]],
+                                  [item.content["stimulus_id"]],
                                   "Repair the file, or pass on_error='skip' to leave its row NaN.")
         raise error
 
@@ -147,13 +148,13 @@ class StimulusJob(Job):
         items = [Item(i, adapter.length(model, self.rows[i]), adapter.towers(model, self.rows[i]), self.rows[i])
                  for i in range(start, stop) if self.stimuli.ids[i] not in self.bad and (only is None or i in only)]
         self.skipped.update(self.stimuli.ids[i] for i in range(start, stop) if self.stimuli.ids[i] in self.bad)
-        prepare = partial(self.read_or_skip, lambda batch: adapter.prepare(model, [i.content for i in batch]))
+        read = partial(self.read_or_skip, lambda batch: prepare(model, [i.content for i in batch]))
         with Capture(model, layers, partial(self._reduce, wanted)) as capture:
             def forward(_, inputs):
                 values, _ = capture.run(inputs, self.random_state)
                 return {name: self.project(name, value).cpu().numpy() for name, value in values.items()}
 
-            for batch, values in run_batches(items, prepare, forward, self.budget):
+            for batch, values in run_batches(items, read, forward, self.budget):
                 yield np.array([i.position for i in batch]), values
 
     def _reduce(self, wanted, layer: Layer, tokens: torch.Tensor, inputs: Inputs) -> dict[str, torch.Tensor]:

@@ -6,12 +6,14 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import torch
 
 from neuroalign.data import StimulusSet
 from neuroalign.features.batching import Budget, Item, run_batches
 from neuroalign.features.hooks import Capture
 from neuroalign.features.jobs import SHARD_ROWS, Job, Space, StimulusJob
-from neuroalign.models.adapter import Layer, LoadedModel
+from neuroalign.features.spans import prepare
+from neuroalign.models.adapter import Inputs, Layer, LoadedModel
 
 __all__ = ["TokenJob", "plan_token_jobs"]
 
@@ -54,26 +56,38 @@ class TokenJob(Job):
 
     def lengths(self):
         """Return the lengths of the stimuli that can be used."""
-        return [self.model.adapter.length(self.model, r) for r, n in zip(self.rows, self.counts) if n]
+        return [self.model.adapter.length(self.model, r) for r, n in zip(self.rows, self.counts)
+                if n and r["stimulus_id"] not in self.left_out]
+
+    def prepare(self, rows: Sequence[Mapping]) -> Inputs:
+        """Prepare a batch of stimuli."""
+        return prepare(self.model, rows)
+
+    def reduce(self, layer: Layer, stream: str, tokens: torch.Tensor, inputs: Inputs) -> torch.Tensor:
+        """Return the rows that the stimuli of a batch give."""
+        mask = inputs.mask(layer, stream)
+        return (tokens.flatten(0, 1) if mask is None else tokens[mask.to(tokens.device)]).float()
 
     def compute(self, start, stop, names, only=None):
-        """Yield the rows of tokens, a batch of stimuli at a time."""
+        """Yield the rows of a batch of stimuli at a time."""
         wanted = [s for s in self.spaces if s.name in set(names)]
         layers = list(dict.fromkeys(s.source for s in wanted))
         adapter, model, offsets = self.model.adapter, self.model, self.offsets
         items = [Item(i, adapter.length(model, r), adapter.towers(model, r), r) for i, r in enumerate(self.rows)
-                 if self.counts[i] and start <= offsets[i] < stop
+                 if self.counts[i] and start <= offsets[i] < stop and r["stimulus_id"] not in self.left_out
                  and (only is None or not only.isdisjoint(range(offsets[i], offsets[i + 1])))]
         self.skipped.update(self.left_out)
-        with Capture(model, layers, partial(_unpooled, wanted)) as capture:
+        read = partial(self.read_or_skip, lambda batch: self.prepare([i.content for i in batch]))
+
+        def reduce(layer, tokens, inputs):
+            return {s.name: self.reduce(layer, s.stream, tokens, inputs) for s in wanted if s.source == layer}
+
+        with Capture(model, layers, reduce) as capture:
             def forward(_, inputs):
                 values, _ = capture.run(inputs, self.random_state)
                 return {name: self.project(name, value).cpu().numpy() for name, value in values.items()}
 
-            def prepare(batch):
-                return batch, adapter.prepare(model, [i.content for i in batch])
-
-            for batch, values in run_batches(items, prepare, forward, self.budget):
+            for batch, values in run_batches(items, read, forward, self.budget):
                 rows = np.concatenate([np.arange(offsets[i.position], offsets[i.position + 1]) for i in batch])
                 for name, value in values.items():
                     if len(value) != len(rows):
@@ -122,7 +136,7 @@ def _count(reader: StimulusJob, groups, seed) -> tuple[dict[str, np.ndarray], fr
     while start < len(items):
         batch = [i for i in items[start:start + COUNTED] if i.group == items[start].group]
         start += len(batch)
-        ready, inputs = reader.read_or_skip(lambda b: adapter.prepare(model, [i.content for i in b]), batch)
+        ready, inputs = reader.read_or_skip(lambda b: prepare(model, [i.content for i in b]), batch)
         if not ready:
             continue
         if loose and not width:
@@ -143,15 +157,7 @@ def _positions(model, rows, spaces, seed) -> dict[str, int]:
         return {s.name: tokens.shape[1] for s in spaces if s.source == layer}
 
     with Capture(model, list(dict.fromkeys(s.source for s in spaces)), reduce) as capture:
-        return capture.run(model.adapter.prepare(model, rows), seed)[0]
-
-
-def _unpooled(wanted, layer: Layer, tokens, inputs) -> dict:
-    found = {}
-    for space in (s for s in wanted if s.source == layer):
-        mask = inputs.mask(layer, space.stream)
-        found[space.name] = (tokens.flatten(0, 1) if mask is None else tokens[mask.to(tokens.device)]).float()
-    return found
+        return capture.run(prepare(model, rows), seed)[0]
 
 
 def _token_set(stimuli: StimulusSet, counts: np.ndarray) -> StimulusSet:

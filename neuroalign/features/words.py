@@ -15,7 +15,7 @@ from neuroalign.features.hooks import Capture
 from neuroalign.features.jobs import SHARD_ROWS, Job
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 
-__all__ = ["OUTPUTS", "WORD_POOLINGS", "Window", "WordJob", "plan_windows", "word_table"]
+__all__ = ["OUTPUTS", "WORD_POOLINGS", "Window", "WordJob", "plan_windows", "pool_words", "word_table"]
 
 OUTPUTS = ("hidden", "surprisal", "entropy")
 WORD_POOLINGS = ("mean", "max", "last")
@@ -235,17 +235,17 @@ class WordJob(Job):
 
     def _reduce(self, wanted, layer: Layer, tokens: torch.Tensor, inputs: WindowInputs) -> dict:
         picked = tokens[inputs.batch, inputs.position].float()
-        pooled = _pool_words(picked, inputs.word, len(inputs.rows), self.pooling)
+        pooled = pool_words(picked, inputs.word, len(inputs.rows), self.pooling)
         return {s.name: pooled for s in wanted if s.source == layer}
 
     def _predict(self, raw, inputs: WindowInputs, outputs) -> dict[str, torch.Tensor]:
         logits = self.model.adapter.logits(raw)
         surprisal, entropy = _surprisal(logits, inputs)
         n = len(inputs.rows)
-        sums = _pool_words(surprisal[:, None], inputs.word, n, "sum")
+        sums = pool_words(surprisal[:, None], inputs.word, n, "sum")
         first = torch.ones_like(inputs.word, dtype=torch.bool)
         first[1:] = inputs.word[1:] != inputs.word[:-1]
-        before = _pool_words(entropy[first][:, None], inputs.word[first], n, "sum")
+        before = pool_words(entropy[first][:, None], inputs.word[first], n, "sum")
         values = {"surprisal": sums, "entropy": before}
         return {s.name: values[s.layer] for s in outputs}
 
@@ -305,7 +305,7 @@ def _cut(passage: Passage, room: int, left: int, right: int, ids: Sequence[str])
     return windows
 
 
-def _pool_words(values: torch.Tensor, word: torch.Tensor, n_words: int, how: str) -> torch.Tensor:
+def pool_words(values: torch.Tensor, word: torch.Tensor, n_words: int, how: str) -> torch.Tensor:
     """Pool the tokens of each word: (token, feature) to (word, feature); NaN for a word without tokens."""
     count = torch.zeros(n_words, device=values.device).index_add_(0, word, torch.ones_like(word, dtype=torch.float32))
     if how == "last":
