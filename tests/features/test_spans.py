@@ -1,5 +1,7 @@
 """Spans of a text as streams, the last token, and words of stimuli that go through a model whole."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,7 +66,8 @@ def test_spans_and_words_equal_the_tokens_of_one_stimulus_alone(model_type, mode
         for row, question in zip(rows, questions.table.question):
             tokens, offsets, text, real = states(model, row, layer)
             spans = np.array([(o if t else (-1, -1)) for o, t in zip(offsets, text)])
-            expected["question"].append(tokens[: len(spans)][(spans[:, 0] >= 0) & (spans[:, 0] < len(question))].mean(0))
+            asked = (spans[:, 0] >= 0) & (spans[:, 0] < len(question))
+            expected["question"].append(tokens[: len(spans)][asked].mean(0))
             expected["last"].append(tokens[np.flatnonzero(real)[-1]])
             expected["text"].append(tokens[text].mean(0))
             at = 0
@@ -74,7 +77,8 @@ def test_spans_and_words_equal_the_tokens_of_one_stimulus_alone(model_type, mode
                 inside = (spans[:, 0] >= start) & (spans[:, 0] < at)
                 by_word.append(tokens[: len(spans)][inside].mean(0))
         for stream, values in expected.items():
-            np.testing.assert_allclose(features[f"{model.id}:{layer.name}:{stream}"].values, np.stack(values), atol=2e-5)
+            got = features[f"{model.id}:{layer.name}:{stream}"].values
+            np.testing.assert_allclose(got, np.stack(values), atol=2e-5)
         got = words[f"{model.id}:{layer.name}:word"]
         np.testing.assert_allclose(got.values, np.stack(by_word), atol=2e-5)
         assert got.stimulus.values.tolist() == [f"{i}#{k}" for i, t in zip("abc", TEXTS) for k in range(len(t.split()))]
@@ -88,7 +92,7 @@ def test_spans_of_text_models_with_every_token_apart(tiny_model, questions, tmp_
     whole = extract(model, questions, pooling="last", store=tmp_path, **QUIET)
     for name, rows in tokens.items():
         cuts = rows.attrs["offsets"]
-        means = [rows.values[a:b].mean(0) for a, b in zip(cuts[:-1], cuts[1:])]
+        means = [rows.values[a:b].mean(0) for a, b in pairwise(cuts)]
         np.testing.assert_allclose(pooled[name].values, means, atol=1e-5)
         np.testing.assert_allclose(pooled[name.replace(":question", ":last")].values,
                                    whole[name.replace(":question", ":text")].values, atol=1e-5)
