@@ -2,6 +2,8 @@
 
     python benchmarks/extract.py [--quick] [--cases images sentences ...] [--out FILE.json]
 
+Cases that are not asked for stay in the file as they were.
+
 Models have the size of ViT-B/16, BERT-base, CLIP ViT-B/32 and a small LLaVA with random weights; photographs are
 crops of the two that scikit-learn carries. What is compared does the same forward in one process, by turns. `cpu_s`
 is the time of all cores together: on a machine that is shared it is the steadier figure. Each case is the median of
@@ -11,6 +13,7 @@ its repeats.
 import argparse
 import gc
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -41,10 +44,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    record = {"machine": _machine(), "cases": {}}
+    known = json.loads(options.out.read_text()) if options.out and options.out.is_file() else {"cases": {}}
+    record = {"machine": _machine(), "cases": known["cases"]}
     with tempfile.TemporaryDirectory() as folder:
         for name in options.cases:
-            record["cases"][name] = CASES[name](Path(folder), options)
+            about = {"commit": _commit(), "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0]}
+            record["cases"][name] = {**CASES[name](Path(folder), options), **about}
             print(name, json.dumps(record["cases"][name]), flush=True)
             if options.out:
                 options.out.write_text(json.dumps(record, indent=1) + "\n")
@@ -303,11 +308,14 @@ def has_bf16() -> bool:
 
 
 def _machine() -> dict:
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "gpu": gpu,
-            "torch": torch.__version__, "commit": commit, "date": time.strftime("%Y-%m-%d")}
+            "torch": torch.__version__}
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":
