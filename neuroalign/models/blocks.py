@@ -98,6 +98,9 @@ LAYOUTS = {
     "whisper": Layout(("layers",), "self_attn", "fc2", "layer_norm"),
     "idefics3_vision": CLIP_VISION,
     "smolvlm_vision": CLIP_VISION,
+    "bridgetower_vision": Layout(("transformer.resblocks",), "attn", "mlp.c_proj"),
+    "bridgetower_cross_image": Layout(("cross_modal_image_layers",), "attention.output.dense", "output.dense"),
+    "bridgetower_cross_text": Layout(("cross_modal_text_layers",), "attention.output.dense", "output.dense"),
     "internvl_vision": Layout(("encoder.layer",), "attention", "mlp", "layernorm"),
 }
 

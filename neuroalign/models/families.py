@@ -4,6 +4,7 @@ from neuroalign.errors import suggest
 from neuroalign.models.captioner import BlipCaptioner, Git
 from neuroalign.models.causal_lm import CausalLM
 from neuroalign.models.cnn import CNN
+from neuroalign.models.co_attention import BridgeTower
 from neuroalign.models.decoder_mllm import DecoderMLLM
 from neuroalign.models.dual_encoder import DualEncoder
 from neuroalign.models.grid_regions import GridLxmert, GridVisualBert
@@ -20,7 +21,7 @@ __all__ = ["FAMILIES", "find_adapter", "single_runs"]
 
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
 MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper,
-              GridVisualBert, GridLxmert)  # fmt: skip
+              GridVisualBert, GridLxmert, BridgeTower)  # fmt: skip
 FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram, VideoEncoder)}
 
 

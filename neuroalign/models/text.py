@@ -159,7 +159,7 @@ def _max_tokens(tokenizer, config) -> int | None:
 
 def _reserved_positions(config) -> int:
     # These count positions from the padding index on, so that the first ones are never used.
-    if config.model_type in ("roberta", "xlm-roberta"):
+    if config.model_type in ("roberta", "xlm-roberta", "bridgetower_text_model", "clap_text_model"):
         return (config.pad_token_id or 0) + 1
     return 2 if config.model_type == "mpnet" else 0
 

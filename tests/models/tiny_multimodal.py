@@ -83,6 +83,14 @@ CONFIGS |= {
                                            "max_position_embeddings": 96, "word_embed_proj_dim": 32},
                 "image_token_index": IMAGE_ID}, ("BlipImageProcessorPil", {"size": SQUARE})),
 }  # fmt: skip
+WIDE = {k: v for k, v in TEXT.items() if k != "hidden_size"} | {"hidden_size": 64}  # one head of vision is 64 wide
+CONFIGS |= {
+    "bridgetower": ("BridgeTowerModel", "BridgeTowerConfig",
+                    {"text_config": WIDE, "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2,
+                     "vision_config": {"hidden_size": 64, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8}},
+                    ("BridgeTowerImageProcessorPil", {"size": {"shortest_edge": 32}, "size_divisor": 8,
+                                                      "crop_size": {"shortest_edge": 32}})),
+}  # fmt: skip
 CONFIGS |= {
     "visual_bert": ("VisualBertModel", "VisualBertConfig", TEXT | {"visual_embedding_dim": 24}, None),
     "lxmert": ("LxmertModel", "LxmertConfig",
@@ -123,7 +131,7 @@ VIDEO = {
                 "num_hidden_layers": 3, "num_attention_heads": 2, "mlp_ratio": 2, "pred_hidden_size": 24,
                 "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1, "pred_num_mask_tokens": 1}, None),
 }  # fmt: skip
-ENCODERS = ("vilt", "flava", "blip", "git", "visual_bert", "lxmert")
+ENCODERS = ("vilt", "flava", "blip", "git", "visual_bert", "lxmert", "bridgetower")
 TYPES = (*CONFIGS, *SPEECH, *VIDEO)
 
 
