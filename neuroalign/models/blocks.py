@@ -94,7 +94,9 @@ LAYOUTS = {
     "hubert": Layout(("encoder.layers",), "attention", "feed_forward"),
     "wavlm": Layout(("encoder.layers",), "attention", "feed_forward"),
     "blip_vision_model": Layout(("encoder.layers",), "self_attn", "mlp", "post_layernorm"),
-    "qformer": BERT,
+    "qformer": Layout(("encoder.layer",), "attention.output.dense", "output_query.dense"),
+    # queries and text have MLPs of their own, so that no one module gives what is added to all tokens
+    "instructblip_qformer": Layout(("encoder.layer",), "attention.output.dense"),
     "whisper": Layout(("layers",), "self_attn", "fc2", "layer_norm"),
     "idefics3_vision": CLIP_VISION,
     "smolvlm_vision": CLIP_VISION,

@@ -8,7 +8,7 @@ from neuroalign.models.co_attention import BridgeTower
 from neuroalign.models.decoder_mllm import DecoderMLLM
 from neuroalign.models.dual_encoder import DualEncoder
 from neuroalign.models.grid_regions import GridLxmert, GridVisualBert
-from neuroalign.models.query_bridge import QueryBridge
+from neuroalign.models.query_bridge import InstructBlip, QueryBridge
 from neuroalign.models.qwen_vl import QwenVL
 from neuroalign.models.single_stream import Flava, Vilt
 from neuroalign.models.speech import AudioSpectrogram, Speech
@@ -21,7 +21,7 @@ __all__ = ["FAMILIES", "find_adapter", "single_runs"]
 
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
 MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper,
-              GridVisualBert, GridLxmert, BridgeTower)  # fmt: skip
+              GridVisualBert, GridLxmert, BridgeTower, InstructBlip)  # fmt: skip
 FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram, VideoEncoder)}
 
 

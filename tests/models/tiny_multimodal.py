@@ -82,6 +82,10 @@ CONFIGS |= {
                                            "num_hidden_layers": 3, "ffn_dim": 48, "num_attention_heads": 4,
                                            "max_position_embeddings": 96, "word_embed_proj_dim": 32},
                 "image_token_index": IMAGE_ID}, ("BlipImageProcessorPil", {"size": SQUARE})),
+    "instructblip": ("InstructBlipForConditionalGeneration", "InstructBlipConfig",
+                     {"vision_config": BLIP_VISION, "num_query_tokens": 5, "image_token_index": IMAGE_ID,
+                      "qformer_config": QUERY | {"max_position_embeddings": 64}, "text_config": LLAMA},
+                     ("BlipImageProcessorPil", {"size": SQUARE})),
 }  # fmt: skip
 WIDE = {k: v for k, v in TEXT.items() if k != "hidden_size"} | {"hidden_size": 64}  # one head of vision is 64 wide
 CONFIGS |= {
@@ -147,8 +151,10 @@ def build(model_type: str, folder: Path) -> Path:
     tiny._enliven(model)
     model.save_pretrained(folder)
     tokenizer = tiny.tokenizer("bert" if model_type in ENCODERS else "llama")
-    if model_type in (*DECODERS, "blip-2"):
+    if model_type in (*DECODERS, "blip-2", "instructblip"):
         tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
+    if model_type == "instructblip":
+        tiny.tokenizer("bert").save_pretrained(folder / "qformer_tokenizer")
     tokenizer.save_pretrained(folder)
     if processor is not None:
         getattr(transformers, processor[0])(**processor[1]).save_pretrained(folder)
