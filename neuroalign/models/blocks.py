@@ -1,7 +1,7 @@
 """Where the blocks of an architecture are, the layers they give, and one shape for what they return."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from torch import nn
 from neuroalign.errors import check_option
 from neuroalign.models.adapter import TAPS, Layer
 
-__all__ = ["LAYOUTS", "Layout", "find_blocks", "has_module", "to_tokens", "tower_layers"]
+__all__ = ["LAYOUTS", "Layout", "find_blocks", "has_module", "join_stacks", "to_tokens", "tower_layers"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ LAYOUTS = {
     "whisper": Layout(("layers",), "self_attn", "fc2", "layer_norm"),
     "idefics3_vision": CLIP_VISION,
     "smolvlm_vision": CLIP_VISION,
+    "mllama_vision": Layout(("transformer.layers",), "self_attn", "mlp", "layernorm_post"),
+    "mllama_vision_global": Layout(("global_transformer.layers",), "self_attn", "mlp"),
     "bridgetower_vision": Layout(("transformer.resblocks",), "attn", "mlp.c_proj"),
     "bridgetower_cross_image": Layout(("cross_modal_image_layers",), "attention.output.dense", "output.dense"),
     "bridgetower_cross_text": Layout(("cross_modal_text_layers",), "attention.output.dense", "output.dense"),
@@ -156,6 +158,27 @@ def tower_layers(
     if "norm" in taps:
         layers.append(Layer(prefix + layout.norm, 1.0, tower, streams, masked=masked))
     return layers
+
+
+def join_stacks(stacks: Sequence[tuple[int, Sequence[Layer]]]) -> list[Layer]:
+    """Return the layers of stacks of blocks that follow one another as those of one tower, with depths 0 to 1.
+
+    Parameters
+    ----------
+    stacks : sequence of (n_blocks, layers)
+        As `tower_layers` gives the layers of each.
+
+    Examples
+    --------
+    >>> one, two = [Layer("a", 0.0, "image"), Layer("b", 1.0, "image")], [Layer("c", 1.0, "image")]
+    >>> [layer.depth for layer in join_stacks([(1, one), (3, two)])]
+    [0.0, 0.25, 1.0]
+    """
+    total, before, joined = sum(count for count, _ in stacks), 0, []
+    for count, layers in stacks:
+        joined += [replace(layer, depth=(before + layer.depth * count) / total) for layer in layers]
+        before += count
+    return joined
 
 
 def find_blocks(module: nn.Module, candidates: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from neuroalign.models.captioner import BlipCaptioner, Git
 from neuroalign.models.causal_lm import CausalLM
 from neuroalign.models.cnn import CNN
 from neuroalign.models.co_attention import BridgeTower
+from neuroalign.models.cross_attention import Mllama
 from neuroalign.models.decoder_mllm import DecoderMLLM
 from neuroalign.models.dual_encoder import DualEncoder
 from neuroalign.models.grid_regions import GridLxmert, GridVisualBert
@@ -21,7 +22,7 @@ __all__ = ["FAMILIES", "find_adapter", "single_runs"]
 
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
 MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper,
-              GridVisualBert, GridLxmert, BridgeTower, InstructBlip)  # fmt: skip
+              GridVisualBert, GridLxmert, BridgeTower, InstructBlip, Mllama)  # fmt: skip
 FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram, VideoEncoder)}
 
 

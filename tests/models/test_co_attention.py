@@ -56,7 +56,8 @@ def test_taps_of_the_image_tower_add_up(tiny_model, run, pairs):
     model = tiny_model("bridgetower")
     taps = ("block", "attention", "mlp")
     _, caught, _ = run(model, pairs, taps)
-    before, attention, mlp, after = [caught[x.name] for x in model.adapter.layers(model, taps) if x.tower == "image"][:4]
+    names = [x.name for x in model.adapter.layers(model, taps) if x.tower == "image"]
+    before, attention, mlp, after = (caught[name] for name in names[:4])
     torch.testing.assert_close(before + attention + mlp, after, rtol=1e-5, atol=1e-5)
 
 

@@ -17,7 +17,7 @@ def by_tower(model, caught, tower):
 
 def test_towers_equal_the_models_own_states(tiny_model, run, pairs):
     model = tiny_model("instructblip")
-    inputs, caught, output = run(model, pairs)
+    inputs, caught, _ = run(model, pairs)
     tensors = inputs.tensors
     with torch.inference_mode():
         image = model.module.vision_model(tensors["pixel_values"], output_hidden_states=True)

@@ -87,6 +87,15 @@ CONFIGS |= {
                       "qformer_config": QUERY | {"max_position_embeddings": 64}, "text_config": LLAMA},
                      ("BlipImageProcessorPil", {"size": SQUARE})),
 }  # fmt: skip
+MLLAMA_VISION = {k: v for k, v in tiny.VISION.items() if k != "num_attention_heads"}
+CONFIGS |= {
+    "mllama": ("MllamaForConditionalGeneration", "MllamaConfig",
+               {"vision_config": MLLAMA_VISION | {"attention_heads": 4, "num_global_layers": 2, "max_num_tiles": 4,
+                                                  "intermediate_layers_indices": [0, 1], "vision_output_dim": 96},
+                "text_config": LM | {"vocab_size": VOCABULARY, "cross_attention_layers": [1], "head_dim": None},
+                "image_token_index": IMAGE_ID},
+               ("MllamaImageProcessorPil", {"size": SQUARE, "max_image_tiles": 4})),
+}  # fmt: skip
 WIDE = {k: v for k, v in TEXT.items() if k != "hidden_size"} | {"hidden_size": 64}  # one head of vision is 64 wide
 CONFIGS |= {
     "bridgetower": ("BridgeTowerModel", "BridgeTowerConfig",
@@ -149,9 +158,12 @@ def build(model_type: str, folder: Path) -> Path:
     torch.manual_seed(0)
     model = getattr(transformers, model_class)(getattr(transformers, config_class)(**settings)).eval()
     tiny._enliven(model)
+    for name, parameter in model.named_parameters():
+        if "gate" in name and parameter.ndim == 1:  # closed at first, so that what they let through would not show
+            parameter.data.fill_(0.7)
     model.save_pretrained(folder)
     tokenizer = tiny.tokenizer("bert" if model_type in ENCODERS else "llama")
-    if model_type in (*DECODERS, "blip-2", "instructblip"):
+    if model_type in (*DECODERS, "blip-2", "instructblip", "mllama"):
         tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
     if model_type == "instructblip":
         tiny.tokenizer("bert").save_pretrained(folder / "qformer_tokenizer")
