@@ -32,6 +32,15 @@ class ImageInput:
     settings: Mapping
     process_all: Callable[[list[Image.Image]], Mapping] | None = None
 
+    @classmethod
+    def of(cls, processor) -> "ImageInput":
+        """Return the image side of an image processor of transformers."""
+
+        def process_all(images):
+            return processor(images=images, return_tensors="pt")
+
+        return cls(lambda images: process_all(images)["pixel_values"], processor.to_dict(), process_all)
+
     @property
     def identity(self) -> str:
         """What decides the pixels of an image."""
@@ -110,12 +119,7 @@ def load_image_input(folder: Path, **changes) -> ImageInput:
     with_torchvision = _processor_type(folder).startswith("DINOv3ViT")
     make = transformers.ViTImageProcessorPil if with_torchvision else transformers.AutoImageProcessor
     options = {} if with_torchvision else {"backend": "pil"}
-    processor = make.from_pretrained(folder, local_files_only=True, **options, **changes)
-
-    def process_all(images):
-        return processor(images=images, return_tensors="pt")
-
-    return ImageInput(lambda images: process_all(images)["pixel_values"], processor.to_dict(), process_all)
+    return ImageInput.of(make.from_pretrained(folder, local_files_only=True, **options, **changes))
 
 
 def _processor_type(folder: Path) -> str:

@@ -12,11 +12,12 @@ from neuroalign import linalg
 from neuroalign.data import MODALITIES, file_sha256
 from neuroalign.data.packages import find_file
 from neuroalign.errors import MissingExtra, check_option, list_ids, suggest
-from neuroalign.models import derived, efficientnet_lite, whisper
+from neuroalign.models import derived, efficientnet_lite, slip, whisper
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.families import find_adapter, single_runs
 from neuroalign.models.gguf_file import unpack_gguf
 from neuroalign.models.hub import fetch_repository
+from neuroalign.models.published import find_checkpoint
 from neuroalign.models.zoo import ZooEntry, get_entry, list_models
 
 __all__ = ["load_model"]
@@ -216,8 +217,18 @@ def _load_whisper(entry: ZooEntry, seed: int | None, zoo):
     return module, adapter, processors, weights, ()
 
 
+def _load_published(read, entry: ZooEntry, seed: int | None):
+    path = find_checkpoint(entry)
+    seeded = None if seed is None else lambda make: _seeded(make, seed)
+    with _quiet():
+        module, adapter, processors = read(path, seeded)
+    weights = f"sha256:{file_sha256(path)}" if seed is None else f"random({seed})+config:{_hash_config(module.config)}"
+    return module, adapter, processors, weights, ()
+
+
 OWN = {  # models that neuroalign defines, or whose files it reads itself
     "efficientnet_lite": _load_efficientnet_lite, "derived": _load_derived, "whisper_ct2": _load_whisper,
+    "slip": lambda entry, seed, zoo: _load_published(slip.load_slip, entry, seed),
 }  # fmt: skip
 
 

@@ -14,8 +14,10 @@ from neuroalign.errors import list_ids, suggest
 __all__ = ["Package", "ZooEntry", "get_entry", "list_models"]
 
 Objective = Literal[
-    "supervised", "self-supervised", "masked", "causal", "contrastive", "captioning", "fused", "sentence", "derived"
-]
+    "supervised", "self-supervised", "masked", "causal", "contrastive", "contrastive+self-supervised", "captioning",
+    "fused", "sentence", "derived",
+]  # fmt: skip
+PACKAGED = str(files("neuroalign.models") / "zoo.yaml")
 
 
 class Package(BaseModel):
@@ -39,13 +41,16 @@ class ZooEntry(BaseModel):
     family : str
         Which adapter reads it: ``text_encoder``, ``causal_lm``, ``vision_transformer``, ``cnn``, ``dual_encoder``,
         ``single_stream``, ``decoder_mllm`` and more (`neuroalign.models.families.FAMILIES`), or a model that
-        neuroalign itself defines (``efficientnet_lite``).
+        neuroalign itself defines (``efficientnet_lite``) or reads from its authors' own file (``slip``, ``albef``).
     repository, revision : str or None
         Hub repository and commit; a revision of None is unpinned (the commit is recorded at load).
     folder : str or None
         Local folder in the layout of transformers, relative to the YAML file.
     package : Package or None
         Weights inside an installed distribution. With `gguf`, the file is a GGUF file.
+    file, url : str or None
+        Checkpoint as its authors publish it, relative to the YAML file (of our own entries, to the folder ``models``
+        of ``NEUROALIGN_HOME``), and where it is published. You download it.
     parts : mapping or None
         Of a derived model: tower -> id of the entry it is made of; `package` then carries what joins them. Of a
         model of regions: ``regions`` -> id of the backbone whose last feature map gives them.
@@ -53,8 +58,9 @@ class ZooEntry(BaseModel):
         Class that loads it, where the automatic one would load another.
     modalities : tuple of str
         ``image``, ``text``, ``audio``, ``video``.
-    objective : str
-        What it was trained for.
+    objective, data, architecture : str
+        What it was trained for, on what, and what it is made of; data and architecture are None where unsure. Models
+        that share two of the three differ in the third alone: a matched pair.
     twins : tuple of str
         Ids of models that differ in one thing: objective, modality or training data.
     """
@@ -67,11 +73,15 @@ class ZooEntry(BaseModel):
     revision: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     folder: str | None = None
     package: Package | None = None
+    file: str | None = None
+    url: str | None = Field(default=None, pattern="^https://")
     parts: Mapping[str, str] | None = None
     gguf: bool = False
     transformers_class: str | None = None
     modalities: tuple[Literal["image", "text", "audio", "video"], ...]
     objective: Objective
+    data: str | None = None
+    architecture: str | None = None
     twins: tuple[str, ...] = ()
     licence: str | None = None
     reference: str | None = None
@@ -86,6 +96,8 @@ class ZooEntry(BaseModel):
             return f"package {self.package.distribution}"
         if self.folder is not None:
             return f"folder {self.folder}"
+        if self.file is not None:
+            return f"file {self.file}"
         return f"hub {self.repository} ({self.revision[:12] if self.revision else 'unpinned'})"
 
 
@@ -103,7 +115,7 @@ def list_models(zoo=None) -> list[ZooEntry]:
     True
     """
     own = _read(str(Path(zoo).resolve())) if zoo is not None else []
-    packaged = _read(str(files("neuroalign.models") / "zoo.yaml"))
+    packaged = _read(PACKAGED)
     taken = {entry.id for entry in own}
     return [*own, *(entry for entry in packaged if entry.id not in taken)]
 
@@ -155,8 +167,11 @@ def _entry(row, path: str) -> ZooEntry:
         raise ValueError(
             f"zoo {path!r}: entry {name!r}, field {where!r}: {first['msg']} (got {first['input']!r})."
         ) from None
-    if sum(s is not None for s in (entry.repository, entry.folder, entry.package)) != 1:
-        raise ValueError(f"zoo {path!r}: entry {name!r} needs exactly one of 'repository', 'folder' and 'package'.")
-    if entry.folder is not None:
-        entry = entry.model_copy(update={"folder": str((Path(path).parent / entry.folder).resolve())})
-    return entry
+    if sum(s is not None for s in (entry.repository, entry.folder, entry.package, entry.file)) != 1:
+        raise ValueError(
+            f"zoo {path!r}: entry {name!r} needs exactly one of 'repository', 'folder', 'package' and 'file'."
+        )
+    if path == PACKAGED:
+        return entry
+    local = {key: getattr(entry, key) for key in ("folder", "file") if getattr(entry, key) is not None}
+    return entry.model_copy(update={key: str((Path(path).parent / value).resolve()) for key, value in local.items()})

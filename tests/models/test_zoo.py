@@ -17,7 +17,7 @@ def test_the_packaged_zoo_is_complete():
     for entry in entries:
         assert set(entry.twins) <= set(ids) - {entry.id}, entry.id
         assert entry.reference, entry.id
-        assert entry.family in FAMILIES or entry.package is not None, entry.id
+        assert entry.family in FAMILIES or entry.package is not None or entry.file is not None, entry.id
         if entry.repository is not None:
             assert entry.revision is not None or "unpinned" in entry.source
     assert {e.family for e in entries} >= set(FAMILIES)
@@ -60,7 +60,7 @@ def test_a_class_of_ones_own_choice(tmp_path, tiny_folder):
     ("change", "words"),
     [
         (("objective: masked", "objective: magic"), "'mine', field 'objective'"),
-        (("folder: bert, ", ""), "exactly one of 'repository', 'folder' and 'package'"),
+        (("folder: bert, ", ""), "exactly one of 'repository', 'folder', 'package' and 'file'"),
         (("folder", "folders"), "field 'folders'"),
         (("folder: bert", "repository: a/b, revision: main"), "field 'revision'"),
         (("models:", "entries:"), "a list of entries under 'models'"),
