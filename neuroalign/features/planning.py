@@ -17,7 +17,7 @@ from neuroalign.features.store import FeatureStore
 from neuroalign.features.tokens import plan_token_jobs
 from neuroalign.features.whole_words import WholeWordJob, count_words
 from neuroalign.features.words import WORD_POOLINGS, WordJob, is_causal
-from neuroalign.models.adapter import BadStimuli, Layer, LoadedModel
+from neuroalign.models.adapter import TAPS, BadStimuli, Layer, LoadedModel
 
 __all__ = ["make_budget", "plan_jobs"]
 
@@ -84,6 +84,10 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
 
 def _choose_layers(model: LoadedModel, layers, taps) -> list[Layer]:
     known = model.adapter.layers(model, tuple(taps))
+    lacking = [tap for tap in taps if not model.adapter.layers(model, (tap,))]
+    if lacking:
+        have = [tap for tap in TAPS if model.adapter.layers(model, (tap,))]
+        raise ValueError(f"taps: model {model.id!r} has no {list_ids(lacking)}, only {', '.join(have)}.")
     if isinstance(layers, str) and layers == "all":
         return known
     patterns = [layers] if isinstance(layers, str) else list(layers)

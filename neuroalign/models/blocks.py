@@ -11,6 +11,8 @@ from neuroalign.models.adapter import TAPS, Layer
 
 __all__ = ["LAYOUTS", "Layout", "find_blocks", "has_module", "join_stacks", "to_tokens", "tower_layers"]
 
+WITHIN = {"attention": 1 / 3, "router": 1 / 2, "mlp": 2 / 3}  # depth of the parts of a block, in order of computation
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -24,8 +26,12 @@ class Layout:
         Inside a block: what these add to the residual stream, before it is added. "" if there is no such part.
     norm : str
         The final normalisation, "" if there is none.
+    norm_of_pooled : bool
+        The final normalisation sees the pooled vector alone.
     inner : str
         Inside a stage: its list of blocks, for architectures in stages.
+    router : str
+        Inside a block: what weighs the experts for each token, in the blocks that have experts.
     """
 
     blocks: tuple[str, ...]
@@ -33,13 +39,17 @@ class Layout:
     mlp: str = ""
     norm: str = ""
     inner: str = ""
+    norm_of_pooled: bool = False
+    router: str = ""
 
 
 BERT = Layout(("encoder.layer",), "attention.output.dense", "output.dense")
 LLAMA = Layout(("model.layers",), "self_attn", "mlp", "model.norm")
+EXPERTS = Layout(("model.layers",), "self_attn", "mlp", "model.norm", router="mlp.gate")
 VIT = Layout(("layers", "encoder.layer"), "attention", "mlp", "layernorm")
 CLIP_TEXT = Layout(("encoder.layers", "text_model.encoder.layers"), "self_attn", "mlp", "final_layer_norm")
-CLIP_VISION = Layout(("encoder.layers", "vision_model.encoder.layers"), "self_attn", "mlp", "post_layernorm")
+SIGLIP_VISION = Layout(("encoder.layers", "vision_model.encoder.layers"), "self_attn", "mlp", "post_layernorm")
+CLIP_VISION = replace(SIGLIP_VISION, norm_of_pooled=True)
 STAGES = Layout(("encoder.stages",), inner="layers")
 OLD_VIT = Layout(("encoder.layer",), "attention", "output.dense", "layernorm")
 
@@ -60,6 +70,9 @@ LAYOUTS = {
     "gemma": LLAMA,
     "olmo": LLAMA,
     "phi3": LLAMA,
+    "mixtral": EXPERTS,
+    "qwen2_moe": EXPERTS,
+    "olmoe": EXPERTS,
     "gpt2": Layout(("transformer.h",), "attn", "mlp", "transformer.ln_f"),
     "opt": Layout(("model.decoder.layers",), "self_attn", norm="model.decoder.final_layer_norm"),
     "gpt_neox": Layout(("gpt_neox.layers",), "attention", "mlp", "gpt_neox.final_layer_norm"),
@@ -72,7 +85,8 @@ LAYOUTS = {
     "dinov2_with_registers": VIT,
     "dinov3_vit": Layout(("model.layer", "layer"), "attention", "mlp", "norm"),
     "clip_vision_model": CLIP_VISION,
-    "siglip_vision_model": CLIP_VISION,
+    "git_vision_model": Layout(("vision_model.encoder.layers",), "self_attn", "mlp", "vision_model.post_layernorm"),
+    "siglip_vision_model": SIGLIP_VISION,
     "clip_text_model": CLIP_TEXT,
     "siglip_text_model": CLIP_TEXT,
     "swin": Layout(("encoder.layers",), "attention", "mlp", "layernorm", "blocks"),
@@ -87,19 +101,19 @@ LAYOUTS = {
     "visual_bert": BERT,
     "decoder": Layout(("layers", "model.layers"), "self_attn", "mlp", "norm"),
     "qwen_vision": Layout(("blocks",), "attn", "mlp"),
-    "videomae": Layout(("layers", "encoder.layer"), "attention", "mlp"),
+    "videomae": Layout(("layers", "encoder.layer"), "attention", "output.dense"),
     "timesformer": Layout(("encoder.layer",)),
     "vjepa2": Layout(("encoder.layer",), "attention", "mlp", "encoder.layernorm"),
     "wav2vec2": Layout(("encoder.layers",), "attention", "feed_forward"),
     "hubert": Layout(("encoder.layers",), "attention", "feed_forward"),
     "wavlm": Layout(("encoder.layers",), "attention", "feed_forward"),
-    "blip_vision_model": Layout(("encoder.layers",), "self_attn", "mlp", "post_layernorm"),
+    "blip_vision_model": Layout(("encoder.layers",), "self_attn", "mlp"),  # its norm runs twice: tokens, then CLS
     "qformer": Layout(("encoder.layer",), "attention.output.dense", "output_query.dense"),
     # queries and text have MLPs of their own, so that no one module gives what is added to all tokens
     "instructblip_qformer": Layout(("encoder.layer",), "attention.output.dense"),
     "whisper": Layout(("layers",), "self_attn", "fc2", "layer_norm"),
-    "idefics3_vision": CLIP_VISION,
-    "smolvlm_vision": CLIP_VISION,
+    "idefics3_vision": SIGLIP_VISION,
+    "smolvlm_vision": SIGLIP_VISION,
     "mllama_vision": Layout(("transformer.layers",), "self_attn", "mlp", "layernorm_post"),
     "mllama_vision_global": Layout(("global_transformer.layers",), "self_attn", "mlp"),
     "bridgetower_vision": Layout(("transformer.resblocks",), "attn", "mlp.c_proj"),
@@ -129,34 +143,34 @@ def tower_layers(
         Key of `LAYOUTS`.
     tower, streams, masked
         See `Layer`.
-    taps : sequence of {"block", "attention", "mlp", "norm"}
+    taps : sequence of {"block", "attention", "router", "mlp", "norm"}
         ``block``: the embedding (input of block 0) and the residual stream after each block; ``attention`` and
-        ``mlp``: what these parts of a block add to it; ``norm``: the output of the final normalisation.
+        ``mlp``: what these parts of a block add to it; ``router``: the logits of the experts, in the blocks that have
+        any; ``norm``: the output of the final normalisation. A tap that the architecture lacks gives no layers.
     prefix : str
         Path of the tower within the module, with its dot.
 
     Raises
     ------
     ValueError
-        An unknown tap, or one that the architecture lacks.
+        An unknown tap.
     """
     layout = LAYOUTS[model_type]
     for tap in taps:
         check_option("taps", tap, TAPS)
-        if tap != "block" and not getattr(layout, tap):
-            raise ValueError(f"taps: {model_type!r} has no {tap!r}, its layers are its blocks.")
     blocks = _block_paths(module, layout, prefix)
     streams = tuple(streams)
     layers = [Layer(blocks[0], 0.0, tower, streams, "input", masked)] if "block" in taps else []
     for i, block in enumerate(blocks):
-        for third, part in enumerate(("attention", "mlp"), start=1):
-            if part in taps:
-                path, depth = f"{block}.{getattr(layout, part)}", (i + third / 3) / len(blocks)
-                layers.append(Layer(path, depth, tower, streams, masked=masked))
+        for part, within in WITHIN.items():
+            path = f"{block}.{getattr(layout, part)}"
+            if part in taps and getattr(layout, part) and (part != "router" or has_module(module, path)):
+                layers.append(Layer(path, (i + within) / len(blocks), tower, streams, masked=masked))
         if "block" in taps:
             layers.append(Layer(block, (i + 1) / len(blocks), tower, streams, masked=masked))
-    if "norm" in taps:
-        layers.append(Layer(prefix + layout.norm, 1.0, tower, streams, masked=masked))
+    if "norm" in taps and layout.norm:
+        whole = masked and not layout.norm_of_pooled
+        layers.append(Layer(prefix + layout.norm, 1.0, tower, streams if whole else ("all",), masked=whole))
     return layers
 
 

@@ -71,7 +71,7 @@ class Git(Multimodal):
 
     def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:
         """Return the embedding and blocks of the vision encoder, then of the decoder over both."""
-        image = tower_layers(model.module, "clip_vision_model", "image", ("image", "special", "all"), taps=taps,
+        image = tower_layers(model.module, "git_vision_model", "image", ("image", "special", "all"), taps=taps,
                              prefix="image_encoder.")
         return image + tower_layers(model.module, "bert", "fusion", FUSED, taps=taps)
 

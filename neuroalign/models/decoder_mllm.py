@@ -93,8 +93,9 @@ class DecoderMLLM(Multimodal):
         if frame.vision:
             special = _count_special(config)
             streams = ("image", "special", "all") if special else ("image", "all")
-            layers += tower_layers(model.module, config.vision_config.model_type, "image", streams, taps=taps,
-                                   prefix=frame.vision)
+            vision = tower_layers(model.module, config.vision_config.model_type, "image", streams, taps=taps,
+                                  prefix=frame.vision)
+            layers += [x for x in vision if x.masked]  # a pooled vector is one a tile, and not used
         return layers + tower_layers(model.module, "decoder", "lm", FUSED, taps=taps, prefix=frame.decoder)
 
     def assemble(self, model: LoadedModel, stimuli: Sequence[Mapping]) -> Inputs:

@@ -137,6 +137,8 @@ class GridLxmert(OnRegions):
     def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:
         """Return embedding, own blocks and cross-modality layers of language, then of vision."""
         config, layers = model.module.config, []
+        if "block" not in taps:
+            return layers
         for tower, own, count, part, streams in (
             ("language", "layer", config.l_layers, "lang_output", model.processors["text"].streams),
             ("vision", "r_layers", config.r_layers, "visn_output", ("image", "all")),

@@ -4,6 +4,9 @@ import pytest
 import tiny
 import torch
 
+from neuroalign.data import StimulusSet
+from neuroalign.features import extract
+
 # How the last hidden state relates to the last block, by transformers' own conventions.
 SAME, NORMED = "same", "normed"  # hidden_states[-1] is the last block's output, or that output after the final norm
 LAST = {
@@ -93,7 +96,7 @@ def test_towers_equal_hidden_states_and_projections(model_type, tiny_model, run,
 
 
 PRE_NORM = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "phi3", "gpt_neox", "modernbert", "t5",
-            "vit", "deit"]  # fmt: skip
+            "vit", "deit", "mixtral", "qwen2_moe", "olmoe"]  # fmt: skip
 
 
 @pytest.mark.parametrize("model_type", PRE_NORM)
@@ -124,8 +127,8 @@ def test_taps_of_post_norm_blocks(model_type, tiny_model, run, texts):
 
 def test_taps_that_an_architecture_lacks_are_refused(tiny_model):
     model = tiny_model("mamba")
-    with pytest.raises(ValueError, match="'mamba' has no 'attention'"):
-        model.adapter.layers(model, ("attention",))
+    with pytest.raises(ValueError, match="model 'mamba' has no 'attention', only block, norm"):
+        extract(model, StimulusSet.from_texts(["a"]), taps=("block", "attention"))
     with pytest.raises(ValueError, match="expected one of 'block'"):
         model.adapter.layers(model, ("blocks",))
 
