@@ -11,7 +11,7 @@ from neuroalign.errors import list_ids
 
 __all__ = ["TAPS", "Adapter", "BadStimuli", "Inputs", "Layer", "LoadedModel", "attach"]
 
-TAPS = ("block", "attention", "mlp", "norm")
+TAPS = ("block", "attention", "router", "mlp", "norm")
 
 
 class BadStimuli(ValueError):

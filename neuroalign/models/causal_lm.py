@@ -6,19 +6,24 @@ from typing import Any
 import torch
 
 from neuroalign.models.adapter import Inputs, Layer, LoadedModel
-from neuroalign.models.blocks import tower_layers
+from neuroalign.models.blocks import LAYOUTS, tower_layers
 from neuroalign.models.text import load_text_input
 from neuroalign.models.text_encoder import TextAdapter
 
 __all__ = ["CausalLM"]
 
+
 class CausalLM(TextAdapter):
-    """Causal language models; every text begins with the model's begin-of-text token (stream ``special``)."""
+    """Causal language models; every text begins with the model's begin-of-text token (stream ``special``).
+
+    In mixtures of experts (Mixtral, Qwen2-MoE, OLMoE) the tap ``router`` gives the logits of the experts at each token.
+    """
 
     family = "causal_lm"
     version = 1
     model_types = (
         "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "phi3", "opt", "gpt_neox", "mamba",
+        "mixtral", "qwen2_moe", "olmoe",
     )  # fmt: skip
 
     def auto_class(self, config) -> str:
@@ -38,7 +43,15 @@ class CausalLM(TextAdapter):
 
     def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
         """Run the model; nothing is cached for generation."""
+        self._rows = len(inputs.tensors["input_ids"])
         return model.module(**inputs.tensors, use_cache=False)
+
+    def tokens(self, model: LoadedModel, layer: Layer, raw: Any) -> torch.Tensor:
+        """Return (batch, token, feature); routers see the tokens of a batch in one line."""
+        router = LAYOUTS[model.module.config.model_type].router
+        if router and layer.path.endswith(f".{router}"):
+            return raw[0].unflatten(0, (self._rows, -1))
+        return super().tokens(model, layer, raw)
 
     def logits(self, raw: Any) -> torch.Tensor:
         """Return (batch, token, vocabulary) from what `forward` returned: row t predicts token t + 1."""

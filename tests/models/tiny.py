@@ -34,7 +34,9 @@ VISION = {
 CAUSAL = TEXT | {"max_position_embeddings": 64, "num_key_value_heads": 2}
 
 ENCODER_TYPES = ("bert", "roberta", "xlm-roberta", "distilbert", "mpnet", "deberta-v2", "modernbert", "t5")
-CAUSAL_TYPES = ("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "phi3", "opt", "gpt_neox", "mamba")
+EXPERT_TYPES = ("mixtral", "qwen2_moe", "olmoe")
+CAUSAL_TYPES = ("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "phi3", "opt", "gpt_neox", "mamba",
+                *EXPERT_TYPES)  # fmt: skip
 TEXT_TYPES = ENCODER_TYPES + CAUSAL_TYPES
 DUAL_TYPES = ("clip", "siglip", "align", "vision-text-dual-encoder")
 CNN = {"image_size": 32, "width_coefficient": 0.25, "depth_coefficient": 0.3, "hidden_dim": 320}
@@ -91,6 +93,20 @@ CONFIGS = {
     "gemma": ("GemmaForCausalLM", "GemmaConfig", CAUSAL | {"head_dim": 8}),
     "olmo": ("OlmoForCausalLM", "OlmoConfig", CAUSAL),
     "phi3": ("Phi3ForCausalLM", "Phi3Config", CAUSAL),
+    "mixtral": ("MixtralForCausalLM", "MixtralConfig", CAUSAL | {"num_local_experts": 4, "head_dim": 8}),
+    "qwen2_moe": (
+        "Qwen2MoeForCausalLM",
+        "Qwen2MoeConfig",
+        CAUSAL
+        | {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 24,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "olmoe": ("OlmoeForCausalLM", "OlmoeConfig", CAUSAL | {"num_experts": 4, "num_experts_per_tok": 2}),
     "opt": (
         "OPTForCausalLM",
         "OPTConfig",
