@@ -6,6 +6,7 @@ self-supervised loss was computed on (``image_mlp``) is left out: it is no part 
 
 import gzip
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ def load_slip(path: Path, seed_with: Callable | None = None):
     if has_text:  # they multiply from the right
         weights |= {f"{our}_projection.weight": state[f"{their}_projection"].T
                     for our, their in (("visual", "image"), ("text", "text"))}  # fmt: skip
-    module = seed_with(lambda: SlipModule(config)) if seed_with else fill(lambda: SlipModule(config), weights, path)
+    make = partial(SlipModule, config)
+    module = seed_with(make) if seed_with else fill(make, weights, path)
     size = getattr(config, "vision_config", config).image_size
     processors = {"image": _image_input(size)}
     if not has_text:

@@ -69,10 +69,11 @@ class TextInput:
         absent = [s["stimulus_id"] for s in stimuli if not has_text(s)]
         if absent:
             raise BadStimuli("no text, and this model reads text.", absent, "Give a 'text', or leave them out.")
-        empty = [s["stimulus_id"] for s in stimuli if not s["text"].strip()]
-        if empty:
-            raise BadStimuli("the text is empty.", empty, "Leave them out, or give a text.")
         coded = [self.tokenize(s["text"]) for s in stimuli]
+        empty = [s["stimulus_id"] for s, (ids, _) in zip(stimuli, coded) if not (ids and s["text"].strip())]
+        if empty:
+            raise BadStimuli("the text is empty, or has nothing that the tokenizer keeps.", empty,
+                             "Leave them out, or give a text.")
         if self.max_tokens is not None:
             room = self.max_tokens - len(self.prefix) - len(self.suffix)
             long = {s["stimulus_id"]: len(ids) for s, (ids, _) in zip(stimuli, coded) if len(ids) > room}
