@@ -114,6 +114,8 @@ LAYOUTS = {
     "whisper": Layout(("layers",), "self_attn", "fc2", "layer_norm"),
     "idefics3_vision": SIGLIP_VISION,
     "smolvlm_vision": SIGLIP_VISION,
+    "clap_audio": Layout(("audio_encoder.layers",), mlp="output", norm="audio_encoder.norm", inner="blocks"),
+    "xclip_vision": Layout(("encoder.layers",), "self_attn", "mlp"),
     "mllama_vision": Layout(("transformer.layers",), "self_attn", "mlp", "layernorm_post"),
     "mllama_vision_global": Layout(("global_transformer.layers",), "self_attn", "mlp"),
     "bridgetower_vision": Layout(("transformer.resblocks",), "attn", "mlp.c_proj"),

@@ -8,11 +8,15 @@ import torch
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 from neuroalign.models.base import Family
 from neuroalign.models.blocks import has_module, tower_layers
-from neuroalign.models.images import has_image, load_image_input
+from neuroalign.models.images import load_image_input
+from neuroalign.models.multimodal import HAS
 from neuroalign.models.text import has_text, load_text_input
 from neuroalign.models.vision_transformer import count_special, image_streams, patch_masks
 
 __all__ = ["DualEncoder"]
+
+NAMES = {"image": "an image", "audio": "a sound", "video": "a video", "text": "a text"}
+TEXT_TENSORS = ("input_ids", "attention_mask")
 
 
 class DualEncoder(Family):
@@ -42,14 +46,14 @@ class DualEncoder(Family):
 
     def towers(self, model: LoadedModel, stimulus: Mapping) -> tuple[str, ...]:
         """Return the towers whose modality the stimulus has."""
-        has = {"image": has_image(stimulus), "text": has_text(stimulus)}
-        return tuple(tower for tower, there in has.items() if there)
+        return tuple(m for m in self.modalities if HAS[m](stimulus))
 
     def check(self, model: LoadedModel, stimuli: Sequence[Mapping]) -> None:
         """Raise `BadStimuli` for stimuli with neither modality, and for what is wrong with an image or a text."""
         neither = [s["stimulus_id"] for s in stimuli if not self.towers(model, s)]
         if neither:
-            raise BadStimuli("neither an image nor a text, and this model reads both.", neither, "Leave them out.")
+            both = " nor ".join(NAMES[m] for m in self.modalities)
+            raise BadStimuli(f"neither {both}, and this model reads both.", neither, "Leave them out.")
         for tower in self.modalities:
             model.processors[tower].check([s for s in stimuli if tower in self.towers(model, s)])
 
@@ -72,10 +76,14 @@ class DualEncoder(Family):
                 text, streams["text"], offsets["text"] = model.processors["text"].batch(coded, model.device)
                 tensors |= text
             else:
-                pixels = model.processors["image"].batch(stimuli, model.device, model.dtype)
-                streams["image"] = self.image_masks(model, pixels)
-                tensors["pixel_values"] = pixels
+                other, streams[tower] = self.perceive(model, stimuli)
+                tensors |= other
         return Inputs(tensors, streams, offsets)
+
+    def perceive(self, model: LoadedModel, stimuli: Sequence[Mapping]):
+        """Return the tensors and the streams of the tower that is not the text's."""
+        pixels = model.processors["image"].batch(stimuli, model.device, model.dtype)
+        return {"pixel_values": pixels}, self.image_masks(model, pixels)
 
     def image_masks(self, model: LoadedModel, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the streams of a batch of images."""
@@ -83,11 +91,11 @@ class DualEncoder(Family):
 
     def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
         """Run each tower that has input, with its projection; returns {tower: output of the tower}."""
-        tensors, outputs = dict(inputs.tensors), {}
-        if "pixel_values" in tensors:
-            outputs["image"] = model.module.get_image_features(pixel_values=tensors.pop("pixel_values"))
-        if tensors:
-            outputs["text"] = model.module.get_text_features(**tensors)
+        outputs = {}
+        for tower in inputs.streams:
+            names = [n for n in inputs.tensors if (n in TEXT_TENSORS) == (tower == "text")]
+            features = getattr(model.module, f"get_{tower}_features")
+            outputs[tower] = features(**{n: inputs.tensors[n] for n in names})
         return outputs
 
     def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:

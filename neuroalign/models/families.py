@@ -12,6 +12,7 @@ from neuroalign.models.grid_regions import GridLxmert, GridVisualBert
 from neuroalign.models.query_bridge import InstructBlip, QueryBridge
 from neuroalign.models.qwen_vl import QwenVL
 from neuroalign.models.single_stream import Flava, Vilt
+from neuroalign.models.sound_and_video import Clap, XClip
 from neuroalign.models.speech import AudioSpectrogram, Speech
 from neuroalign.models.text_encoder import TextEncoder
 from neuroalign.models.video import VideoEncoder
@@ -22,7 +23,7 @@ __all__ = ["FAMILIES", "find_adapter", "single_runs"]
 
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
 MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper,
-              GridVisualBert, GridLxmert, BridgeTower, InstructBlip, Mllama)  # fmt: skip
+              GridVisualBert, GridLxmert, BridgeTower, InstructBlip, Mllama, Clap, XClip)  # fmt: skip
 FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram, VideoEncoder)}
 
 

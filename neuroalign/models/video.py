@@ -11,7 +11,7 @@ from neuroalign.models.blocks import tower_layers
 from neuroalign.models.frames import VideoInput
 from neuroalign.models.multimodal import prefixed_masks
 
-__all__ = ["VideoEncoder"]
+__all__ = ["VideoEncoder", "load_video_input"]
 
 
 class VideoEncoder(Family):
@@ -32,15 +32,9 @@ class VideoEncoder(Family):
                 size={"shortest_edge": side * 256 // 224}, crop_size={"height": side, "width": side},
                 image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225],
             )  # fmt: skip
-            count = config.frames_per_clip
-        else:
-            processor = VideoMAEImageProcessorPil.from_pretrained(source.folder, local_files_only=True)
-            count = config.num_frames
-
-        def process(frames):
-            return processor(frames, return_tensors="pt")["pixel_values"]
-
-        return {"video": VideoInput(process, count, processor.to_dict())}
+            return {"video": load_video_input(config.frames_per_clip, processor)}
+        processor = VideoMAEImageProcessorPil.from_pretrained(source.folder, local_files_only=True)
+        return {"video": load_video_input(config.num_frames, processor)}
 
     def towers(self, model: LoadedModel, stimulus: Mapping) -> tuple[str, ...]:
         """Return the one tower."""
@@ -85,3 +79,12 @@ class VideoEncoder(Family):
         frames = model.module.config.num_frames
         patches = tokens[:, 1:].unflatten(1, (-1, frames)).transpose(1, 2).flatten(1, 2)
         return torch.cat([tokens[:, :1], patches], 1)
+
+
+def load_video_input(count: int, processor) -> VideoInput:
+    """Return the video side of a model that sees `count` frames, from the processor of frames."""
+
+    def process(frames):
+        return processor(frames, return_tensors="pt")["pixel_values"]
+
+    return VideoInput(process, count, processor.to_dict())

@@ -144,8 +144,25 @@ VIDEO = {
                 "num_hidden_layers": 3, "num_attention_heads": 2, "mlp_ratio": 2, "pred_hidden_size": 24,
                 "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1, "pred_num_mask_tokens": 1}, None),
 }  # fmt: skip
-ENCODERS = ("vilt", "flava", "blip", "git", "visual_bert", "lxmert", "bridgetower")
-TYPES = (*CONFIGS, *SPEECH, *VIDEO)
+TIMED = {  # dual encoders of what goes on in time
+    "clap": ("ClapModel", "ClapConfig",
+             {"text_config": TEXT, "projection_dim": 24,
+              "audio_config": {"window_size": 4, "num_mel_bins": 16, "spec_size": 32, "patch_size": 4,
+                               "patch_stride": [4, 4], "depths": [2, 1], "num_attention_heads": [2, 4],
+                               "patch_embeds_hidden_size": 16, "hidden_size": 32, "num_hidden_layers": 2,
+                               "enable_fusion": True, "fusion_type": "aff_2d", "aff_block_r": 2}},
+             ("ClapFeatureExtractor", {"feature_size": 16, "sampling_rate": 16000, "hop_length": 256,
+                                       "fft_window_size": 400, "max_length_s": 1, "frequency_max": 8000})),
+    "xclip": ("XCLIPModel", "XCLIPConfig",
+              {"text_config": TEXT | tiny.IDS | {"max_position_embeddings": 40}, "projection_dim": 24,
+               "prompt_num_attention_heads": 4,
+               "vision_config": {k: v for k, v in CLIP_SIZE.items() if k != "hidden_size"} | {
+                   "hidden_size": 24, "mit_hidden_size": 24, "mit_intermediate_size": 48, "mit_num_attention_heads": 4,
+                   "mit_num_hidden_layers": 2}},
+              FRAMES),
+}  # fmt: skip
+ENCODERS = ("vilt", "flava", "blip", "git", "visual_bert", "lxmert", "bridgetower", *TIMED)
+TYPES = (*CONFIGS, *SPEECH, *VIDEO, *TIMED)
 
 
 def build(model_type: str, folder: Path) -> Path:
@@ -154,7 +171,7 @@ def build(model_type: str, folder: Path) -> Path:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    model_class, config_class, settings, processor = (CONFIGS | SPEECH | VIDEO)[model_type]
+    model_class, config_class, settings, processor = (CONFIGS | SPEECH | VIDEO | TIMED)[model_type]
     torch.manual_seed(0)
     model = getattr(transformers, model_class)(getattr(transformers, config_class)(**settings)).eval()
     tiny._enliven(model)
