@@ -114,6 +114,7 @@ LAYOUTS = {
     "whisper": Layout(("layers",), "self_attn", "fc2", "layer_norm"),
     "idefics3_vision": SIGLIP_VISION,
     "smolvlm_vision": SIGLIP_VISION,
+    "janus_vision_model": Layout(("encoder.layers",), "self_attn", "mlp"),  # its norm runs twice, as that of BLIP
     "clap_audio": Layout(("audio_encoder.layers",), mlp="output", norm="audio_encoder.norm", inner="blocks"),
     "xclip_vision": Layout(("encoder.layers",), "self_attn", "mlp"),
     "mllama_vision": Layout(("transformer.layers",), "self_attn", "mlp", "layernorm_post"),

@@ -55,6 +55,8 @@ FRAMES = {
     "paligemma": Frame("vision_tower.", "language_model.", 0, image_first=True),
     "internvl": Frame("vision_tower.", "language_model.", 1, ("<img>",), ("</img>",),
                       settings={"crop_to_patches": False}),
+    "janus": Frame("vision_model.", "language_model.", 0, ("<begin_of_image>",), ("<end_of_image>",)),
+    "chameleon": Frame("", "", 0, ("<racm3:break>",), ("<eoss>",)),
 }  # fmt: skip
 
 
@@ -62,7 +64,9 @@ class DecoderMLLM(Multimodal):
     """Towers ``image`` (the vision tower) and ``lm`` (the language model, where both modalities meet).
 
     The picture comes first, then the text; nothing else (no chat template) is around them. A text alone is the
-    language-only run of the same weights, a picture alone the image-only run.
+    language-only run of the same weights, a picture alone the image-only run. Of Janus this is the path by which it
+    understands pictures, not that by which it draws them. Chameleon has no vision tower: its pictures are tokens of its
+    vocabulary, and the stream ``image`` of ``lm`` holds them.
     """
 
     family = "decoder_mllm"
@@ -161,6 +165,8 @@ def picture_pieces(model: LoadedModel, stimuli: Sequence[Mapping], counts: Seque
 def count_tokens(config, features: Mapping) -> int:
     """Return how many tokens of the language model a processed picture takes."""
     kind, vision = config.model_type, getattr(config, "vision_config", None)
+    if kind == "chameleon":
+        return (config.vq_config.resolution // 2 ** (len(config.vq_config.channel_multiplier) - 1)) ** 2
     height, width = (s // _patch(config) for s in features["pixel_values"].shape[-2:])
     if kind in ("llava", "llava_next"):
         one = height * width + (_count_special(config) if config.vision_feature_select_strategy == "full" else 0)

@@ -168,6 +168,31 @@ def test_qwen_needs_to_be_told_which_tokens_are_the_pictures(model_type, tiny_mo
             assert float((told - other).abs().max()) > 1e-4
 
 
+def test_chameleon_reads_the_codes_of_the_picture(tiny_model, run, pairs):
+    model = tiny_model("chameleon")
+    inputs, caught, _ = run(model, pairs)
+    with torch.inference_mode():
+        codes = model.module.get_image_tokens(inputs.tensors["pixel_values"])
+        expected = model.module.embed_tokens(codes)
+    assert set(codes.unique().tolist()) <= set(tiny_multimodal.CODES.values()) and len(codes.unique()) > 1
+    given = caught["layers.0.input"][inputs.streams["lm"]["image"]]
+    torch.testing.assert_close(given, expected.flatten(0, 1), rtol=0, atol=0)
+    assert {x.tower for x in model.adapter.layers(model)} == {"lm"}
+
+
+def test_janus_understands_by_its_vision_tower(tiny_model, run, pairs):
+    model = tiny_model("janus")
+    inputs, caught, _ = run(model, pairs)
+    last = [caught[x.name] for x in model.adapter.layers(model) if x.tower == "image"][-1]
+    with torch.inference_mode():
+        expected = model.module.aligner(model.module.vision_model.post_layernorm(last))
+    given = caught["language_model.layers.0.input"][inputs.streams["lm"]["image"]]
+    torch.testing.assert_close(given, expected.flatten(0, 1), rtol=0, atol=1e-6)
+    ids = inputs.tensors["input_ids"][0].tolist()
+    start, end = (model.processors["text"].tokenizer.convert_tokens_to_ids(f"<{n}_of_image>") for n in ("begin", "end"))
+    assert ids[1] == start and ids[2 + 16] == end  # after the begin of text
+
+
 def test_flava_fused_streams_are_in_the_order_of_the_model(tiny_model, run, pairs):
     model = tiny_model("flava")
     inputs, caught, _ = run(model, pairs)

@@ -10,7 +10,7 @@ LM = tiny.CAUSAL | tiny.IDS | {"max_position_embeddings": 256, "head_dim": 8}
 CLIP_VISION = tiny.VISION | {"model_type": "clip_vision_model", "projection_dim": 24}
 SIGLIP_VISION = tiny.VISION | {"model_type": "siglip_vision_model"}
 MARKS = ["<image>", "<fake_token_around_image>", "<global-img>", "<img>", "</img>", "<|vision_start|>",
-         "<|vision_end|>", "<begin_of_image>", "<end_of_image>"]  # fmt: skip
+         "<|vision_end|>", "<begin_of_image>", "<end_of_image>", "<racm3:break>", "<eoss>"]  # fmt: skip
 IMAGE_ID = tiny.VOCABULARY
 VOCABULARY = tiny.VOCABULARY + len(MARKS)
 LLAMA = LM | {"model_type": "llama", "vocab_size": VOCABULARY}
@@ -67,6 +67,20 @@ CONFIGS = {
                                       "temporal_patch_size": 2, "window_size": 32, "fullatt_block_indexes": [2]}},
                    ("Qwen2VLImageProcessorPil", {"patch_size": 8, "merge_size": 2, "min_pixels": 256,
                                                  "max_pixels": 8192})),
+}  # fmt: skip
+CODES = {f"IMGIMG{''.join('ABCDEFGHIJ'[int(d)] for d in str(i))}Z": VOCABULARY + i for i in range(16)}
+CODEBOOK = {"num_embeddings": 16, "embed_dim": 8, "latent_channels": 8, "base_channels": 32, "num_res_blocks": 1}
+CONFIGS |= {
+    "janus": ("JanusForConditionalGeneration", "JanusConfig",
+              {"vision_config": tiny.VISION | {"mlp_ratio": 2, "projection_dim": 32, "depth": 2, "num_image_tokens": 16},
+               "text_config": LLAMA, "image_token_id": IMAGE_ID,
+               "vq_config": CODEBOOK | {"channel_multiplier": [1, 1], "projection_dim": 32,
+                                        "image_token_embed_dim": 32}},
+              ("JanusImageProcessorPil", {"size": SQUARE})),
+    "chameleon": ("ChameleonForConditionalGeneration", "ChameleonConfig",
+                  LM | {"vocab_size": VOCABULARY + 16, "vocabulary_map": {"<image>": IMAGE_ID} | CODES,
+                        "vq_config": CODEBOOK | {"resolution": 32, "channel_multiplier": [1, 1, 1, 1]}},
+                  ("ChameleonImageProcessorPil", {"size": {"shortest_edge": 32}, "crop_size": SQUARE})),
 }  # fmt: skip
 BLIP_VISION = tiny.VISION | {"initializer_range": 0.02}
 QUERY = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -132,7 +146,8 @@ SPEECH = {
                             "begin_suppress_tokens": None},
                 ("WhisperFeatureExtractor", {"feature_size": 16, "chunk_length": 1})),
 }  # fmt: skip
-DECODERS = ("llava", "llava_next", "idefics3", "smolvlm", "paligemma", "internvl", "qwen2_vl", "qwen2_5_vl")
+DECODERS = ("llava", "llava_next", "idefics3", "smolvlm", "paligemma", "internvl", "qwen2_vl", "qwen2_5_vl",
+            "janus", "chameleon")  # fmt: skip
 CLIP_SIZE = {"image_size": 32, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
              "intermediate_size": 48, "num_frames": 4}  # fmt: skip
 FRAMES = ("VideoMAEImageProcessorPil", {"size": {"shortest_edge": 32}, "crop_size": SQUARE})
