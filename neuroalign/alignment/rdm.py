@@ -336,7 +336,7 @@ def _matching_rows(name: str, space: xr.DataArray, ids: np.ndarray) -> np.ndarra
 
     have = pd.Index(stimulus_ids(name, space))
     if have.has_duplicates:
-        raise NotAligned(f"features {name!r}: stimulus_id {list_ids(have[have.duplicated()])} occur more than once. "
+        raise NotAligned(f"features {name!r}: stimulus_id more than once: {list_ids(have[have.duplicated()])}. "
                          "Average repetitions first (neuroalign.data.average_repetitions).")
     rows = have.get_indexer(ids)
     lost = (rows < 0).sum() + (~have.isin(ids)).sum()

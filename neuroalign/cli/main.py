@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
@@ -24,6 +25,7 @@ data.command("fetch")(system.data_fetch)
 app.add_typer(data, name="data")
 stored = typer.Typer(help="The feature store: what is there, whether it is sound.", no_args_is_help=True)
 stored.command("ls")(store.store_ls)
+stored.command("list", hidden=True)(store.store_ls)
 stored.command("verify")(store.store_verify)
 stored.command("gc")(store.store_gc)
 stored.command("merge")(store.store_merge)
@@ -35,6 +37,24 @@ app.command("compare")(analyse.compare)
 app.command("report")(analyse.report)
 app.command("demo")(system.demo)
 app.command("doctor")(system.doctor)
+
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"neuroalign {version('neuroalign')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True,
+                                          callback=_print_version)] = False,
+) -> None:
+    pass
+
 
 EXPECTED = (NeuroalignError, ValueError, KeyError, FileNotFoundError, NotADirectoryError, TypeError, ConnectionError,
             MemoryError, PermissionError)

@@ -103,6 +103,7 @@ def extract(
     """Extract layerwise features of one or more models into the store."""
     import neuroalign as na
     from neuroalign.cli.tables import print_table
+    from neuroalign.features import FeatureStore
     from neuroalign.models import list_twins
 
     part = None if shard is None else parse_shard(shard)
@@ -120,7 +121,8 @@ def extract(
                                  f"{table.memory_mb.max():.0f} MB of memory beside the libraries")
         return
     features = na.extract(names, rows, store=store, batch_size=batch_size, shard=part, progress=not quiet, **options)
-    print_table(features.spaces.reset_index(drop=True), title=f"{len(features)} feature spaces")
+    where = FeatureStore(store).path
+    print_table(features.spaces.reset_index(drop=True), title=f"{len(features)} feature spaces in {where}")
     if part and not len(features):
         print(f"part {shard} is done; the spaces are complete when all {part[1]} parts are.")
 

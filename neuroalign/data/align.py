@@ -139,7 +139,7 @@ def align_pairs(stimulus_ids, rdms: xr.DataArray, *, on_missing: str = "error"):
     validate_rdms(rdms)
     have = pd.Index(np.asarray(stimulus_ids))
     if have.has_duplicates:
-        raise NotAligned(f"features: stimulus_id {list_ids(have[have.duplicated()])} occur more than once.")
+        raise NotAligned(f"features: stimulus_id more than once: {list_ids(have[have.duplicated()])}.")
     first, second = have.get_indexer(rdms.stimulus_a.values), have.get_indexer(rdms.stimulus_b.values)
     lost = (first < 0) | (second < 0)
     if lost.any():

@@ -257,6 +257,6 @@ def _require_unique(array: xr.DataArray, coord: str, what: str) -> None:
     ids = pd.Index(array[coord].values)
     if ids.has_duplicates:
         raise ValueError(
-            f"{what}: {coord} is not unique, {list_ids(ids[ids.duplicated()].unique())} occur more than once. "
+            f"{what}: {coord} is not unique; more than once: {list_ids(ids[ids.duplicated()].unique())}. "
             "Rename them, or use dim 'presentation' with a stimulus_id coord for repetitions."
         )

@@ -104,7 +104,7 @@ class Manifest(_Strict):
         names = [f.name for f in self.files]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
-            raise ValueError(f"files: {', '.join(map(repr, twice))} occur more than once")
+            raise ValueError(f"files: more than once: {', '.join(map(repr, twice))}")
         return self
 
     @property

@@ -164,11 +164,14 @@ def _null_band(axis, data, series) -> set:
         if not known.any():
             continue
         depth = np.zeros(1) if len(mean) == 1 else _depth(one)
-        low.append(np.interp(grid, depth[known], (mean - sd)[known]))
-        high.append(np.interp(grid, depth[known], (mean + sd)[known]))
+        beyond = {} if len(mean) == 1 else {"left": np.nan, "right": np.nan}  # no layer there
+        low.append(np.interp(grid, depth[known], (mean - sd)[known], **beyond))
+        high.append(np.interp(grid, depth[known], (mean + sd)[known], **beyond))
     if not low:
         return set()
-    axis.fill_between(grid, np.min(low, 0), np.max(high, 0), color=NULL, lw=0, zorder=0.5)
+    there = np.isfinite(low).any(0)
+    axis.fill_between(grid[there], np.nanmin(np.array(low)[:, there], 0), np.nanmax(np.array(high)[:, there], 0),
+                      color=NULL, lw=0, zorder=0.5)
     return {"null"}
 
 
@@ -226,6 +229,10 @@ def _band_handles(drawn: set, alpha: float) -> list[tuple]:
         handles.append((Line2D([], [], color="#7d8591", lw=1, ls=(0, (2, 2))), "noise ceiling"))
     if "baseline" in drawn:
         handles.append((Line2D([], [], color=INK, lw=1, ls=(0, (1, 1.5))), "nuisance variables alone"))
+    if "ci_low" in drawn:
+        handles.append((Patch(fc=GREY, alpha=0.25), "interval of the score"))
+    if "spread_low" in drawn:
+        handles.append((Patch(fc=GREY, alpha=0.25), "quartiles over units"))
     if "null" in drawn:
         handles.append((Patch(fc=NULL), "null mean ± sd"))
     if "q" in drawn:

@@ -111,7 +111,7 @@ def group_mean(responses: xr.DataArray, over: str = "subject", by: str = "region
     pairs = pd.MultiIndex.from_arrays([responses[by].values, responses[over].values])
     if pairs.has_duplicates:
         twice = [f"{b}, {o}" for b, o in pairs[pairs.duplicated()].unique()]
-        raise ValueError(f"group_mean: {list_ids(twice)} occur more than once; average them first.")
+        raise ValueError(f"group_mean: more than once: {list_ids(twice)}; average them first.")
     usable = ~np.isnan(moved.values).all(axis=tuple(range(moved.ndim - 1)))
     codes, names = pd.factorize(responses[by].values)
     counts = np.array([int((usable & (codes == k)).sum()) for k in range(len(names))])

@@ -41,7 +41,7 @@ def test_each_sample_dim_has_its_labels(dim, main):
 
 def test_presentations_may_repeat_and_stimuli_may_not():
     make_responses(np.ones((2, 1)), ["a", "a"], ["u"], dim="presentation")
-    with pytest.raises(ValueError, match=r"responses: stimulus is not unique, 'a' occur.*dim 'presentation'"):
+    with pytest.raises(ValueError, match=r"responses: stimulus is not unique; more than once: 'a'.*dim 'presentation'"):
         make_responses(np.ones((2, 1)), ["a", "a"], ["u"])
     with pytest.raises(ValueError, match=r"features: stimulus is not unique"):
         make_features(np.ones((2, 1)), ["a", "a"], model="m")
@@ -67,7 +67,7 @@ def test_other_dims_are_no_features(dims, words):
     (lambda r: r.rename(neuroid="voxel"), r"responses: got dims \('stimulus', 'voxel'\), expected"),
     (lambda r: r.drop_vars("stimulus_id"), r"no coord 'stimulus_id' on 'stimulus'.*Add it"),
     (lambda r: r.assign_attrs(kind="pet"), r"attrs\['kind'\] is 'pet', expected one of seeg"),
-    (lambda r: r.assign_coords(neuroid_id=("neuroid", ["u", "u"])), "neuroid_id is not unique, 'u' occur"),
+    (lambda r: r.assign_coords(neuroid_id=("neuroid", ["u", "u"])), "neuroid_id is not unique; more than once: 'u'"),
     (lambda r: r.expand_dims(subject=2), r"got dims"),
 ])
 def test_wrong_responses_are_explained(change, words):
@@ -109,7 +109,7 @@ def test_rdms_need_their_labels():
         validate_rdms(rdms.drop_vars("stimulus_b"))
     with pytest.raises(ValueError, match=r"got dims \('area', 'pair'\), expected \('target', 'pair'\)"):
         validate_rdms(rdms.rename(target="area"))
-    with pytest.raises(ValueError, match="target is not unique, 'a' occur"):
+    with pytest.raises(ValueError, match="target is not unique; more than once: 'a'"):
         validate_rdms(rdms.assign_coords(target=["a", "a"]))
 
 

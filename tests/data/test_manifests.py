@@ -72,7 +72,7 @@ def test_names_do_not_leave_the_folders(name):
     ({"files": [{"name": "a"}]}, r"files\.0.*'url', or 'package'"),
     ({"files": [{"name": "a", "package": "numpy"}]}, r"files\.0.*together"),
     ({"files": [{"name": "a", "url": "https://x.org/a", "sha256": "abc"}]}, r"files\.0\.sha256"),
-    ({"files": [{"name": "a", "url": "https://x.org/a"}] * 2}, r"'a' occur more than once"),
+    ({"files": [{"name": "a", "url": "https://x.org/a"}] * 2}, r"more than once: 'a'"),
     ({"rdms": {"file": "a"}}, r"rdms\.reader"),
 ])
 def test_bad_field_is_named_with_its_file(tmp_path, changes, words):

@@ -50,7 +50,7 @@ def test_missing_files_are_named(folder):
 
 
 def test_duplicate_ids_are_named():
-    with pytest.raises(ValueError, match="not unique, 'a' occur more than once"):
+    with pytest.raises(ValueError, match="not unique; more than once: 'a'"):
         StimulusSet.from_texts(["one", "two"], ids=["a", "a"])
 
 

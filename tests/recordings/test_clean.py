@@ -198,5 +198,5 @@ def test_group_mean_refuses_what_it_cannot_average(noise):
     with pytest.raises(ValueError, match="no coord 'subject'"):
         group_mean(series(noise, region=list("ABCD")))
     twice = series(noise, subject=["s1"] * 4, region=list("AABB"))
-    with pytest.raises(ValueError, match="'A, s1', 'B, s1' occur more than once"):
+    with pytest.raises(ValueError, match="more than once: 'A, s1', 'B, s1'"):
         group_mean(twice)
