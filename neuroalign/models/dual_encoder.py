@@ -69,16 +69,22 @@ class DualEncoder(Family):
                 f"prepare: the stimuli of one batch have different modalities {sorted(towers)}; batch those with the "
                 "same `towers` together."
             )
-        tensors, streams, offsets = {}, {}, {}
+        inputs = Inputs({}, {}, {})
         for tower in next(iter(towers)):
-            if tower == "text":
-                coded = model.processors["text"].encode(stimuli)
-                text, streams["text"], offsets["text"] = model.processors["text"].batch(coded, model.device)
-                tensors |= text
-            else:
-                other, streams[tower] = self.perceive(model, stimuli)
-                tensors |= other
-        return Inputs(tensors, streams, offsets)
+            own = self.read(model, tower, stimuli)
+            inputs.tensors |= own.tensors
+            inputs.streams |= own.streams
+            inputs.offsets |= own.offsets
+        return inputs
+
+    def read(self, model: LoadedModel, tower: str, stimuli: Sequence[Mapping]) -> Inputs:
+        """Prepare one tower."""
+        if tower == "text":
+            coded = model.processors["text"].encode(stimuli)
+            tensors, masks, offsets = model.processors["text"].batch(coded, model.device)
+            return Inputs(tensors, {"text": masks}, {"text": offsets})
+        tensors, masks = self.perceive(model, stimuli)
+        return Inputs(tensors, {tower: masks})
 
     def perceive(self, model: LoadedModel, stimuli: Sequence[Mapping]):
         """Return the tensors and the streams of the tower that is not the text's."""

@@ -9,6 +9,7 @@ from neuroalign.models.cross_attention import Mllama
 from neuroalign.models.decoder_mllm import DecoderMLLM
 from neuroalign.models.dual_encoder import DualEncoder
 from neuroalign.models.grid_regions import GridLxmert, GridVisualBert
+from neuroalign.models.pair import Pair
 from neuroalign.models.query_bridge import InstructBlip, QueryBridge
 from neuroalign.models.qwen_vl import QwenVL
 from neuroalign.models.single_stream import Flava, Vilt
@@ -23,7 +24,7 @@ __all__ = ["FAMILIES", "find_adapter", "single_runs"]
 
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
 MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper,
-              GridVisualBert, GridLxmert, BridgeTower, InstructBlip, Mllama, Clap, XClip)  # fmt: skip
+              GridVisualBert, GridLxmert, BridgeTower, InstructBlip, Mllama, Clap, XClip, Pair)  # fmt: skip
 FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram, VideoEncoder)}
 
 

@@ -12,7 +12,7 @@ from neuroalign import linalg
 from neuroalign.data import MODALITIES, file_sha256
 from neuroalign.data.packages import find_file
 from neuroalign.errors import MissingExtra, check_option, list_ids, suggest
-from neuroalign.models import albef, derived, efficientnet_lite, slip, whisper
+from neuroalign.models import albef, derived, efficientnet_lite, pair, slip, whisper
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.families import find_adapter, single_runs
 from neuroalign.models.gguf_file import unpack_gguf
@@ -207,6 +207,11 @@ def _load_derived(entry: ZooEntry, seed: int | None, zoo):
     return derived.load_derived(entry, seed, lambda part: load_model(part + variant, device="cpu", zoo=zoo))
 
 
+def _load_pair(entry: ZooEntry, seed: int | None, zoo):
+    variant = "" if seed is None else f"@random.{seed}"
+    return pair.load_pair(entry, lambda part: load_model(part + variant, device="cpu", zoo=zoo))
+
+
 def _load_whisper(entry: ZooEntry, seed: int | None, zoo):
     package = entry.package
     path = find_file(package.distribution, package.path, package.sha256, pip=package.pip)
@@ -228,6 +233,7 @@ def _load_published(read, entry: ZooEntry, seed: int | None):
 
 OWN = {  # models that neuroalign defines, or whose files it reads itself
     "efficientnet_lite": _load_efficientnet_lite, "derived": _load_derived, "whisper_ct2": _load_whisper,
+    "pair": _load_pair,
     "slip": lambda entry, seed, zoo: _load_published(slip.load_slip, entry, seed),
     "albef": lambda entry, seed, zoo: _load_published(albef.load_albef, entry, seed),
 }  # fmt: skip

@@ -53,7 +53,8 @@ class ZooEntry(BaseModel):
         of ``NEUROALIGN_HOME``), and where it is published. You download it.
     parts : mapping or None
         Of a derived model: tower -> id of the entry it is made of; `package` then carries what joins them. Of a
-        model of regions: ``regions`` -> id of the backbone whose last feature map gives them.
+        model of regions: ``regions`` -> id of the backbone whose last feature map gives them. Of a pair of towers of
+        your own: modality -> zoo id, folder (relative to the YAML file) or hub id.
     transformers_class : str or None
         Class that loads it, where the automatic one would load another.
     modalities : tuple of str
@@ -90,7 +91,7 @@ class ZooEntry(BaseModel):
     @property
     def source(self) -> str:
         """Where the weights come from, in words; an unpinned hub revision is said to be so."""
-        if self.parts is not None and self.family == "derived":
+        if self.parts is not None and self.family in ("derived", "pair"):
             return f"made of {' and '.join(self.parts.values())}"
         if self.package is not None:
             return f"package {self.package.distribution}"
@@ -167,11 +168,19 @@ def _entry(row, path: str) -> ZooEntry:
         raise ValueError(
             f"zoo {path!r}: entry {name!r}, field {where!r}: {first['msg']} (got {first['input']!r})."
         ) from None
-    if sum(s is not None for s in (entry.repository, entry.folder, entry.package, entry.file)) != 1:
+    sources = sum(s is not None for s in (entry.repository, entry.folder, entry.package, entry.file))
+    if entry.family == "pair" and sources:
+        raise ValueError(f"zoo {path!r}: entry {name!r} is a pair, which names its towers by 'parts' alone.")
+    if entry.family != "pair" and sources != 1:
         raise ValueError(
             f"zoo {path!r}: entry {name!r} needs exactly one of 'repository', 'folder', 'package' and 'file'."
         )
     if path == PACKAGED:
         return entry
+    beside = Path(path).parent
     local = {key: getattr(entry, key) for key in ("folder", "file") if getattr(entry, key) is not None}
-    return entry.model_copy(update={key: str((Path(path).parent / value).resolve()) for key, value in local.items()})
+    changes: dict = {key: str((beside / value).resolve()) for key, value in local.items()}
+    if entry.family == "pair" and entry.parts is not None:
+        changes["parts"] = {k: str((beside / v).resolve()) if (beside / v).is_dir() else v
+                            for k, v in entry.parts.items()}
+    return entry.model_copy(update=changes)

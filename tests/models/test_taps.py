@@ -10,7 +10,8 @@ from scipy.io import wavfile
 # two parts and the input of a block give its output.
 RESIDUAL = {
     "llava": "lm", "llava_next": "lm", "idefics3": "lm", "smolvlm": "lm",
-    "internvl": "lm", "janus": "lm", "chameleon": "lm", "qwen2_vl": "lm", "qwen2_5_vl": "lm", "paligemma": "lm", "blip": "image", "blip-2": "image",
+    "internvl": "lm", "janus": "lm", "chameleon": "lm", "qwen2_vl": "lm", "qwen2_5_vl": "lm", "paligemma": "lm",
+    "blip": "image", "blip-2": "image",
     "videomae": "video", "vjepa2": "video",
 }  # fmt: skip
 TYPES = sorted(tiny_multimodal.TYPES)

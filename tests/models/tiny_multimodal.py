@@ -72,7 +72,7 @@ CODES = {f"IMGIMG{''.join('ABCDEFGHIJ'[int(d)] for d in str(i))}Z": VOCABULARY +
 CODEBOOK = {"num_embeddings": 16, "embed_dim": 8, "latent_channels": 8, "base_channels": 32, "num_res_blocks": 1}
 CONFIGS |= {
     "janus": ("JanusForConditionalGeneration", "JanusConfig",
-              {"vision_config": tiny.VISION | {"mlp_ratio": 2, "projection_dim": 32, "depth": 2, "num_image_tokens": 16},
+              {"vision_config": tiny.VISION | {"mlp_ratio": 2, "projection_dim": 32, "depth": 2},
                "text_config": LLAMA, "image_token_id": IMAGE_ID,
                "vq_config": CODEBOOK | {"channel_multiplier": [1, 1], "projection_dim": 32,
                                         "image_token_embed_dim": 32}},
