@@ -226,8 +226,8 @@ def has_module(module: nn.Module, path: str) -> bool:
 def to_tokens(raw) -> torch.Tensor:
     """Turn what a module returned into (batch, token, feature).
 
-    The first of a tuple is taken; the positions of a feature map (batch, channel, height, width) are its
-    tokens in row order; a vector (batch, feature) is one token.
+    The first of a tuple is taken; the positions of a feature map (batch, channel, height, width), or of one over
+    time or depth too, are its tokens in row order; a vector (batch, feature) is one token.
 
     Examples
     --------
@@ -238,12 +238,12 @@ def to_tokens(raw) -> torch.Tensor:
         raw = next(iter(raw.values()))
     if isinstance(raw, tuple | list):
         raw = raw[0]
-    if raw.ndim == 4:
+    if raw.ndim in (4, 5):
         return raw.flatten(2).transpose(1, 2)
     if raw.ndim == 2:
         return raw[:, None]
     if raw.ndim != 3:
-        raise ValueError(f"layer: activations of shape {tuple(raw.shape)}, expected 2, 3 or 4 dimensions.")
+        raise ValueError(f"layer: activations of shape {tuple(raw.shape)}, expected 2 to 5 dimensions.")
     return raw
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from neuroalign import linalg
+from neuroalign.data import MODALITIES
 from neuroalign.errors import check_option, suggest
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 from neuroalign.models.blocks import has_module, to_tokens
-from neuroalign.models.images import has_image, open_image
-from neuroalign.models.text import has_text
+from neuroalign.models.images import open_image
+from neuroalign.models.multimodal import HAS
 
 __all__ = ["wrap"]
 
@@ -25,6 +26,8 @@ def wrap(
     *,
     name: str,
     modality: str = "image",
+    opened: bool = True,
+    tokens: Callable[[str, Any], torch.Tensor] | None = None,
     weights: str | None = None,
     device="auto",
 ) -> LoadedModel:
@@ -35,13 +38,21 @@ def wrap(
     module : nn.Module
         Called with one tensor, the stacked results of `preprocess`.
     preprocess : callable
-        One RGB image (PIL), or one text, -> tensor (without batch dimension); all of one shape.
+        One RGB image (PIL), one text, or the path of a sound or a video, -> tensor (without batch dimension); all of
+        one shape.
     layers : sequence of str
-        Module paths to take the output of, or patterns such as ``"blocks.*"``, in order of computation. Outputs
-        may be (batch, feature), (batch, token, feature) or (batch, channel, height, width).
+        Module paths to take the output of, or patterns such as ``"blocks.*"`` (a ``*`` stands within one part of a
+        path), in order of computation. Outputs may be (batch, feature), (batch, token, feature), (batch, channel,
+        height, width) or (batch, channel, time, height, width).
     name : str
         Id of the model.
-    modality : {"image", "text"}
+    modality : {"image", "text", "audio", "video"}
+        The column of the stimuli that the module reads.
+    opened : bool
+        Whether `preprocess` is given an opened image; False gives it the path, be it of a point cloud.
+    tokens : callable, optional
+        (layer path, what the module returned) -> (batch, token, feature), for modules that return it otherwise, for
+        example sequence first: ``tokens=lambda path, raw: raw.transpose(0, 1)``.
     weights : str, optional
         What identifies the weights; by default a hash of all of them, which is exact but takes a moment.
     device : str
@@ -53,7 +64,7 @@ def wrap(
     >>> [layer.name for layer in model.adapter.layers(model)]
     ['1']
     """
-    check_option("modality", modality, ("image", "text"))
+    check_option("modality", modality, MODALITIES)
     paths = [path for pattern in layers for path in _match(module, pattern)]
     target = linalg.resolve(device)
     module = module.eval().to(target)
@@ -61,12 +72,12 @@ def wrap(
     return LoadedModel(
         id=name,
         module=module,
-        adapter=Wrapped(modality, tuple(paths)),
+        adapter=Wrapped(modality, tuple(paths), opened, tokens),
         processors={modality: preprocess},
         device=target,
         dtype=parameters[0].dtype if parameters else torch.float32,
         weights=weights or f"state:{_hash_state(module)}",
-        preprocessing=_describe(preprocess),
+        preprocessing="+".join(map(_describe, filter(None, (preprocess, tokens)))),
     )
 
 
@@ -76,8 +87,10 @@ class Wrapped:
     family = "wrapped"
     version = 1
 
-    def __init__(self, modality: str, paths: tuple[str, ...]):
-        self.modalities, self.paths = (modality,), paths
+    def __init__(self, modality: str, paths: tuple[str, ...], opened: bool = True, read: Callable | None = None):
+        self.modalities, self.paths, self.read = (modality,), paths, read
+        self.opened = opened and modality == "image"
+        self.rows = 0  # of the batch in the module
 
     def layers(self, model: LoadedModel, taps: Sequence[str] = ("block",)) -> list[Layer]:
         """Return the named layers, equally spaced in depth."""
@@ -94,8 +107,7 @@ class Wrapped:
 
     def check(self, model: LoadedModel, stimuli: Sequence[Mapping]) -> None:
         """Raise `BadStimuli` for stimuli without the modality."""
-        has = has_image if self.modalities[0] == "image" else has_text
-        absent = [s["stimulus_id"] for s in stimuli if not has(s)]
+        absent = [s["stimulus_id"] for s in stimuli if not HAS[self.modalities[0]](s)]
         if absent:
             raise BadStimuli(f"no {self.modalities[0]}, and this model needs one.", absent, "Leave them out.")
 
@@ -110,7 +122,7 @@ class Wrapped:
         tensors = []
         for stimulus in stimuli:
             try:
-                value = open_image(stimulus["image"]) if modality == "image" else stimulus["text"]
+                value = open_image(stimulus["image"]) if self.opened else stimulus[modality]
                 tensors.append(model.processors[modality](value))
             except ValueError as error:
                 raise BadStimuli(str(error), [stimulus["stimulus_id"]]) from error
@@ -122,19 +134,31 @@ class Wrapped:
 
     def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
         """Run the module on the stacked tensors."""
+        self.rows = len(inputs.tensors["x"])
         return model.module(inputs.tensors["x"])
 
     def tokens(self, model: LoadedModel, layer: Layer, raw: Any) -> torch.Tensor:
         """Return (batch, token, feature)."""
-        return to_tokens(raw)
+        found = to_tokens(raw if self.read is None else self.read(layer.path, raw))
+        if len(found) != self.rows:
+            raise ValueError(
+                f"wrap: layer {layer.path!r} gave {len(found)} rows for {self.rows} stimuli, so its batch does not "
+                "come first. Give 'tokens', a function (path, output) -> (batch, token, feature)."
+            )
+        return found
 
 
 def _match(module: nn.Module, pattern: str) -> list[str]:
     paths = [path for path, _ in module.named_modules() if path]
-    found = [pattern] if has_module(module, pattern) else [p for p in paths if fnmatchcase(p, pattern)]
+    found = [pattern] if has_module(module, pattern) else [p for p in paths if _fits(p, pattern)]
     if not found:
         raise ValueError(f"layers: {type(module).__name__} has no module {pattern!r}.{suggest(pattern, paths)}")
     return found
+
+
+def _fits(path: str, pattern: str) -> bool:
+    parts, wanted = path.split("."), pattern.split(".")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def _describe(preprocess) -> str:
