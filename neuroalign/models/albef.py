@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Regex, normalizers
+from tokenizers import Regex, normalizers, processors
 from torch import nn
 
 from neuroalign.models.adapter import Inputs, Layer, LoadedModel
@@ -196,7 +196,7 @@ def _bert_config(config, **changes):
 
 
 def _tokenizer(folder: Path):
-    """Return the tokenizer of BERT, which does not see the punctuation that ALBEF's captions were rid of."""
+    """Return the tokenizer of BERT as ALBEF was trained with: no punctuation, [CLS] before a text, no [SEP] after."""
     import transformers
 
     if not any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
@@ -208,6 +208,8 @@ def _tokenizer(folder: Path):
     backend = tokenizer.backend_tokenizer
     rid = [normalizers.Replace(Regex(r"""[,.'!?"()*#:;~]"""), ""), normalizers.Replace(Regex("[-/]"), " ")]
     backend.normalizer = normalizers.Sequence([*rid, backend.normalizer])
+    backend.post_processor = processors.TemplateProcessing(single="[CLS] $A",
+                                                           special_tokens=[("[CLS]", tokenizer.cls_token_id)])
     return tokenizer
 
 

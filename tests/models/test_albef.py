@@ -111,6 +111,9 @@ def test_text_is_read_without_punctuation_and_offsets_hold(models):
     ids, spans = side.tokenize(text)
     assert words(ids) == ["a", "man", "he", "doesnt", "look", "back"]
     assert [text[start:end] for start, end in spans] == ["A", "man", "he", "doesn't", "look", "back"]
+    model = models["pretrained"]
+    inputs = model.adapter.prepare(model, [{"stimulus_id": "a", "text": text}])
+    assert words(inputs.tensors["input_ids"][0].tolist()) == ["[CLS]", *words(ids)]  # no [SEP], as published
     with pytest.raises(BadStimuli, match="'x': the text is empty"):
         side.check([{"stimulus_id": "x", "text": "..."}])
 
