@@ -46,10 +46,10 @@ class StimulusSet:
     ----------
     table : DataFrame
         One row a stimulus, indexed by unique ids. Columns ``image``, ``audio``, ``video`` hold paths and
-        ``text`` the text itself. ``start`` and ``stop`` say which seconds of its sound and video a stimulus is, and
-        ``frame_rate`` when the frames of an array are shown; any other column is metadata. A stimulus may have several modalities. Rows
-        that are words of a running text carry ``parent`` (id of the passage; its words stand in order) and,
-        if timed, ``onset`` and ``duration`` in seconds.
+        ``text`` the text itself. ``start`` and ``stop`` say which seconds of its sound and video a stimulus is,
+        ``frame_rate`` when the frames of an array are shown; any other column is metadata. A stimulus may have
+        several modalities. Rows that are words of a running text carry ``parent`` (id of the passage; its words
+        stand in order) and, if timed, ``onset`` and ``duration`` in seconds.
     name : str
         Name for reports and store folders.
 
@@ -141,8 +141,8 @@ class StimulusSet:
         Returns
         -------
         StimulusSet
-            ``start`` and ``stop`` (seconds in the file), ``onset`` and ``duration`` of the clip and ``event`` (the onset
-            of the event) on the clock of the recording.
+            ``start`` and ``stop`` (seconds in the file); ``onset`` and ``duration`` of the clip, and ``event``, on the
+            clock of the recording.
 
         Examples
         --------
@@ -151,13 +151,14 @@ class StimulusSet:
         [[1.0, 3.0, 11.0], [4.0, 6.0, 14.0]]
         """
         if not tmin < tmax or not {*modalities} <= {"video", "audio"} or not modalities:
-            raise ValueError(f"from_film: got tmin={tmin}, tmax={tmax}, modalities={tuple(modalities)}; expected tmin below "
-                             "tmax, and 'video', 'audio' or both.")
+            raise ValueError(f"from_film: got tmin={tmin}, tmax={tmax}, modalities={tuple(modalities)}; expected tmin "
+                             "below tmax, and 'video', 'audio' or both.")
         events, name = np.asarray(onsets, dtype=float), name or Path(path).stem
         start = events + tmin - film_onset
+        ids = [f"{name}@{round(s, 3):.10g}" for s in events - film_onset] if ids is None else list(ids)
         table = pd.DataFrame(dict.fromkeys(modalities, str(path)) | {
             "start": start, "stop": start + (tmax - tmin), "onset": events + tmin, "duration": float(tmax - tmin),
-            "event": events}, index=[f"{name}@{round(s, 3):.10g}" for s in events - film_onset] if ids is None else list(ids))
+            "event": events}, index=ids)
         return cls(table, name)
 
     @classmethod
@@ -172,8 +173,8 @@ class StimulusSet:
 
         ends = [(probe_video if m == "video" else probe_sound)(path).duration for m in modalities]
         if not (window > 0 and step > 0 and min(ends) >= window):
-            raise ValueError(f"sliding: got window={window:g} and step={step:g}, expected positive seconds, and a window "
-                             f"no longer than the film, whose tracks say {' and '.join(f'{e:g}' for e in ends)} s.")
+            raise ValueError(f"sliding: got window={window:g} and step={step:g}, expected positive seconds, and a "
+                             f"window no longer than the film of {' and '.join(f'{e:g}' for e in ends)} s.")
         begins = np.arange(int((min(ends) - window) / step + 1e-6) + 1) * step
         return cls.from_film(path, film_onset + begins, tmin=0.0, tmax=window, film_onset=film_onset,
                              modalities=modalities, name=name)
@@ -281,9 +282,9 @@ def _check_clips(table: pd.DataFrame) -> None:
         numbers = pd.to_numeric(table[column].replace("", np.nan), errors="coerce").astype(float)
         wrong = table.index[numbers.isna() & ~table[column].map(_is_missing)]
         if len(wrong):
-            raise ValueError(f"stimuli: {column} of {list_ids(wrong)} is {table[column][wrong[0]]!r}, expected seconds in "
-                             "the sound or film." if column != "frame_rate" else
-                             f"stimuli: frame_rate of {list_ids(wrong)} is no number.")
+            expected = "frames a second" if column == "frame_rate" else "seconds in the sound or film"
+            raise ValueError(f"stimuli: {column} of {list_ids(wrong)} is no number (the first: "
+                             f"{table[column][wrong[0]]!r}), expected {expected}.")
         table[column] = numbers
     start = table["start"].fillna(0.0) if "start" in table.columns else pd.Series(0.0, table.index)
     bad = start < 0
@@ -292,5 +293,5 @@ def _check_clips(table: pd.DataFrame) -> None:
     if bad.any():
         ids = table.index[bad]
         stop = f" and stop at {table['stop'][ids[0]]:g} s" if "stop" in table.columns else ""
-        raise ValueError(f"stimuli: {list_ids(ids)} start at {start[ids[0]]:g} s{stop} of their file, expected 0 <= start "
-                         "< stop. Move or shorten the windows, or leave them out.")
+        raise ValueError(f"stimuli: {list_ids(ids)} start at {start[ids[0]]:g} s{stop} of their file, expected 0 <= "
+                         "start < stop. Move or shorten the windows, or leave them out.")

@@ -1,10 +1,9 @@
 """Confounds of sound: speech on or off, envelope, mel spectrogram, pitch; by scipy alone."""
 
-from pathlib import Path
-
 import numpy as np
 import xarray as xr
 
+from neuroalign.data.sounds import read_sound
 from neuroalign.features.moments import event_coords, place
 
 __all__ = ["envelope", "mel_spectrogram", "pitch", "read_sound", "sound_on", "speech_on"]
@@ -14,23 +13,6 @@ BLOCK = 4096  # frames in memory at a time
 # What an octave down costs a peak: at 0.01 half of the frames of a noisy glide fell to half of their pitch, from 0.05
 # on none did.
 OCTAVE = 0.05
-
-
-def read_sound(path) -> tuple[np.ndarray, float]:
-    """Read a WAV file: the mean over its channels, -1 to 1, and samples per second."""
-    from scipy.io import wavfile
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"sound: no file {str(path)!r}.")
-    try:
-        sfreq, sound = wavfile.read(path)
-    except ValueError as error:
-        raise ValueError(f"sound: {str(path)!r} is no WAV file that can be read ({error}). Convert it.") from None
-    if sound.dtype == np.uint8:
-        sound = sound.astype(np.float32) / 128 - 1
-    elif np.issubdtype(sound.dtype, np.integer):
-        sound = sound.astype(np.float32) / -float(np.iinfo(sound.dtype).min)
-    return (sound if sound.ndim == 1 else sound.mean(axis=1)).astype(np.float32), float(sfreq)
 
 
 def speech_on(words, times) -> xr.DataArray:

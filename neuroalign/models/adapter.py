@@ -9,7 +9,7 @@ import torch
 from neuroalign.data import MODALITIES
 from neuroalign.errors import list_ids
 
-__all__ = ["TAPS", "Adapter", "BadStimuli", "Inputs", "Layer", "LoadedModel", "attach"]
+__all__ = ["TAPS", "Adapter", "BadStimuli", "Inputs", "Layer", "LoadedModel", "attach", "refuse_bad"]
 
 TAPS = ("block", "attention", "router", "mlp", "norm")
 
@@ -20,6 +20,19 @@ class BadStimuli(ValueError):
     def __init__(self, problem: str, ids: Sequence[str], remedy: str = ""):
         self.ids = tuple(map(str, ids))
         super().__init__(f"stimuli {list_ids(self.ids)}: {problem}{' ' + remedy if remedy else ''}")
+
+
+def refuse_bad(stimuli: Sequence[Mapping], look: Callable[[Mapping], Any], remedy: str) -> list:
+    """Return what `look` gives for each stimulus; raise one `BadStimuli` for all for which it raises a `ValueError`."""
+    found, problems = [], {}
+    for stimulus in stimuli:
+        try:
+            found.append(look(stimulus))
+        except ValueError as error:
+            problems[stimulus["stimulus_id"]] = str(error)
+    if problems:
+        raise BadStimuli(next(iter(problems.values())), list(problems), remedy)
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Video files to frames: reading, which frames a model sees, and what is wrong with a video."""
+"""Videos to frames: which ones a model sees, when they are shown, and what is wrong with a video."""
 
 import hashlib
 import json
@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageSequence
+from PIL import Image
 
-from neuroalign.models.adapter import BadStimuli
+from neuroalign.data.stimuli import clip_window
+from neuroalign.data.videos import VideoInfo, frames_at, probe_video
+from neuroalign.models.adapter import BadStimuli, refuse_bad
 from neuroalign.models.waves import has_file
 
-__all__ = ["VideoInput", "pick_frames", "read_frames"]
+__all__ = ["VideoInput"]
+
+ROUNDING = 1e-3  # seconds that a window may pass the end of its film by, and parts of a frame that it may lack
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class VideoInput:
     process : callable
         List of RGB frames -> tensor (1, frame, 3, height, width).
     count : int
-        Frames that the model sees, spread evenly over the video.
+        Frames that the model sees: the clip is cut into as many parts, and each gives what is shown in its middle.
     settings : mapping
         What decides the pixels, for the identity.
     """
@@ -41,7 +45,14 @@ class VideoInput:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def check(self, stimuli: Sequence[Mapping]) -> None:
-        """Raise `BadStimuli` for a video that is absent; `FileNotFoundError` for a file that is not there."""
+        """Raise `BadStimuli` for a video that is absent, damaged, shorter than its window or than what the model sees.
+
+        Raises
+        ------
+        BadStimuli
+        FileNotFoundError
+            For a file that is not there.
+        """
         absent = [s["stimulus_id"] for s in stimuli if not has_file(s, "video")]
         if absent:
             raise BadStimuli("no video, and this model sees videos.", absent,
@@ -51,50 +62,55 @@ class VideoInput:
                 raise FileNotFoundError(
                     f"stimulus {stimulus['stimulus_id']!r}: no video file {str(stimulus['video'])!r}."
                 )
+        refuse_bad(stimuli, self._clip, "Give longer ones, or leave them out.")
 
     def batch(self, stimuli: Sequence[Mapping], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """Read and process the videos: (batch, frame, 3, height, width)."""
         self.check(stimuli)
-        clips = []
-        for stimulus in stimuli:
-            try:
-                frames = read_frames(stimulus["video"])
-                clips.append(self.process([frames[i] for i in pick_frames(len(frames), self.count)]))
-            except ValueError as error:
-                raise BadStimuli(str(error), [stimulus["stimulus_id"]], "Replace it, or leave it out.") from None
+        clips = refuse_bad(stimuli, self._read, "Replace it, or leave it out.")
         return torch.cat(clips).to(device=device, dtype=dtype)
 
+    def parts(self, stimulus: Mapping) -> np.ndarray | None:
+        """Return the seconds, from the start of the clip, that each frame stands for; None where frames have no times.
 
-def read_frames(path) -> list[Image.Image]:
-    """Read the frames of a video: an ``.npy`` array (frame, height, width, 3) of uint8, or an animated GIF, PNG, WebP.
+        Returns
+        -------
+        array of shape (frame, 2)
+        """
+        start, stop, info = self._clip(stimulus)
+        if not info.timed:
+            return None
+        edges = np.linspace(0, stop - start, self.count + 1)
+        return np.stack([edges[:-1], edges[1:]], axis=1)
 
-    Raises
-    ------
-    ValueError
-        Another kind of file.
-    """
-    if Path(path).suffix == ".npy":
-        array = np.load(path, allow_pickle=False)
-        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
-            raise ValueError(f"the video {str(path)!r} is {array.dtype} of shape {array.shape}, expected uint8 "
-                             "(frame, height, width, 3).")
-        return [Image.fromarray(frame) for frame in array]
-    try:
-        with Image.open(path) as file:
-            return [frame.convert("RGB") for frame in ImageSequence.Iterator(file)]
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"the video {str(path)!r} cannot be read ({error}). Save its frames as an .npy array (frame, "
-                         "height, width, 3) of uint8.") from None
+    def _read(self, stimulus: Mapping) -> torch.Tensor:
+        start, stop, _ = self._clip(stimulus)
+        moments = start + (np.arange(self.count) + 0.5) * (stop - start) / self.count
+        frames = frames_at(stimulus["video"], moments.tolist(), _own_rate(stimulus))
+        return self.process([Image.fromarray(frame) for frame in frames])
+
+    def _clip(self, stimulus: Mapping) -> tuple[float, float, VideoInfo]:
+        """Return the window of a stimulus in its file, in seconds (in frames, where they have no times)."""
+        info = probe_video(stimulus["video"], _own_rate(stimulus))
+        start, stop = clip_window(stimulus)
+        whole = start == 0 and stop is None
+        if not whole and not info.timed:
+            raise ValueError("a window is given by 'start' and 'stop', and the frames of the video have no times. Give "
+                             "frames a second in a column 'frame_rate'.")
+        stop = info.duration if stop is None else stop
+        if not np.isfinite(stop):
+            raise ValueError("the video does not say how long it is. Give its window by 'start' and 'stop', or convert "
+                             "it to mp4.")
+        if start >= info.duration or stop > info.duration + ROUNDING:
+            raise ValueError(f"the window from {start:g} to {stop:g} s lies beyond the end of the video, "
+                             f"{info.duration:g} s.")
+        count = info.n_frames if whole else int((stop - start) * info.frame_rate + ROUNDING)
+        if count < self.count:
+            what = "the video" if whole else f"the window from {start:g} to {stop:g} s"
+            raise ValueError(f"{what} has {count} frames, the model sees clips of {self.count}.")
+        return start, stop, info
 
 
-def pick_frames(total: int, count: int) -> list[int]:
-    """Return `count` frames spread evenly over a video, each in the middle of its part.
-
-    Examples
-    --------
-    >>> pick_frames(8, 4)
-    [1, 3, 5, 7]
-    """
-    if total < count:
-        raise ValueError(f"the video has {total} frames, the model sees clips of {count}.")
-    return [int((i + 0.5) * total / count) for i in range(count)]
+def _own_rate(stimulus: Mapping) -> float | None:
+    rate = stimulus.get("frame_rate")
+    return rate if isinstance(rate, (int, float)) and rate == rate else None

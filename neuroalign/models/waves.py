@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from neuroalign.models.adapter import BadStimuli
+from neuroalign.data.sounds import count_samples, probe_sound, read_sound
+from neuroalign.data.stimuli import clip_window
+from neuroalign.models.adapter import BadStimuli, refuse_bad
 
-__all__ = ["AudioInput", "has_file", "load_audio_input", "open_waves", "read_wave", "resample"]
+__all__ = ["AudioInput", "count_heard", "has_file", "load_audio_input", "open_waves", "resample"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class AudioInput:
                 raise FileNotFoundError(
                     f"stimulus {stimulus['stimulus_id']!r}: no sound file {str(stimulus['audio'])!r}."
                 )
+        windows = [s for s in stimuli if clip_window(s) != (0, None)]
+        refuse_bad(windows, _check_window, "Give other windows, or leave them out.")
 
     def open(self, stimuli: Sequence[Mapping]) -> list[np.ndarray]:
         """Read the sounds at the rate of the model."""
@@ -83,54 +87,21 @@ def open_waves(stimuli: Sequence[Mapping], rate: int) -> list[np.ndarray]:
         Naming those whose file is damaged or holds no samples.
     FileNotFoundError
     """
-    waves = []
     for stimulus in stimuli:
-        path = Path(stimulus["audio"])
-        if not path.is_file():
-            raise FileNotFoundError(f"stimulus {stimulus['stimulus_id']!r}: no sound file {str(path)!r}.")
-        try:
-            wave, own_rate = read_wave(path)
-        except ValueError as error:
-            raise BadStimuli(str(error), [stimulus["stimulus_id"]], "Replace the file, or leave them out.") from None
-        waves.append(resample(wave, own_rate, rate))
-    return waves
+        if not Path(stimulus["audio"]).is_file():
+            raise FileNotFoundError(f"stimulus {stimulus['stimulus_id']!r}: no sound file {str(stimulus['audio'])!r}.")
+
+    def read(stimulus):
+        wave, own_rate = read_sound(stimulus["audio"], *clip_window(stimulus))
+        return resample(wave, own_rate, rate)
+
+    return refuse_bad(stimuli, read, "Replace the file, or leave them out.")
 
 
-def read_wave(path) -> tuple[np.ndarray, int]:
-    """Read a WAV file (PCM or float).
-
-    Returns
-    -------
-    wave : array of float32, shape (sample,)
-        Between -1 and 1, the mean over channels.
-    rate : int
-        Samples a second.
-
-    Raises
-    ------
-    ValueError
-        The file cannot be read, is empty, or has values that are not finite.
-    """
-    from scipy.io import wavfile
-
-    try:
-        rate, data = wavfile.read(path)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"the sound {str(path)!r} cannot be read as a WAV file ({error}). Convert it to 16-bit PCM WAV."
-        ) from None
-    if data.dtype.kind == "i":
-        wave = data.astype(np.float32) / -float(np.iinfo(data.dtype).min)
-    elif data.dtype.kind == "u":
-        wave = (data.astype(np.float32) - 128) / 128
-    else:
-        wave = data.astype(np.float32)
-    wave = wave.mean(axis=1) if wave.ndim == 2 else wave
-    if not len(wave):
-        raise ValueError(f"the sound {str(path)!r} holds no samples.")
-    if not np.isfinite(wave).all():
-        raise ValueError(f"the sound {str(path)!r} has values that are not finite.")
-    return wave, int(rate)
+def count_heard(stimulus: Mapping, rate: int) -> int:
+    """Return how many samples `open_waves` gives for a stimulus, mostly without reading them."""
+    count, own_rate = count_samples(stimulus["audio"], *clip_window(stimulus))
+    return -(-count * rate // own_rate)  # as the polyphase filter counts
 
 
 def resample(wave: np.ndarray, rate: int, target: int) -> np.ndarray:
@@ -147,3 +118,11 @@ def resample(wave: np.ndarray, rate: int, target: int) -> np.ndarray:
 
     factor = gcd(rate, target)
     return resample_poly(wave, target // factor, rate // factor).astype(np.float32)
+
+
+def _check_window(stimulus: Mapping) -> None:
+    (start, stop), info = clip_window(stimulus), probe_sound(stimulus["audio"])
+    stop = info.duration if stop is None else stop
+    if start >= info.duration or stop > info.duration + info.slack + 0.5 / info.rate:
+        raise ValueError(f"the window from {start:g} to {stop:g} s lies beyond the end of the sound, "
+                         f"{info.duration:g} s.")

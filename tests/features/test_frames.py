@@ -1,13 +1,21 @@
 """Confounds of films on gratings that drift as we say, on cuts that we made, and on files."""
 
+import sys
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from neuroalign.data import StimulusSet
+from neuroalign.data.videos import iter_frames
 from neuroalign.features.confounds import frame_difference, luminance, motion_energy, scene_cuts
 from neuroalign.features.frames import read_frames
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
+import tiny_film
 
 RATE = 24.0
 MOMENTS = np.arange(48) / RATE
@@ -100,3 +108,27 @@ def test_bad_films_are_explained(call, error, message, tmp_path):
     (tmp_path / "film.gif").write_bytes(b"GIF89a broken")
     with pytest.raises(ValueError, match=r"film\.gif.*cannot be read"):
         list(read_frames(tmp_path / "film.gif"))
+
+
+def test_film_files_are_read_at_their_own_times(tmp_path):
+    seconds = np.arange(16) / 25
+    path = tiny_film.write_film(tmp_path / "film.mkv", 0.64, sound=False)
+    frames = np.stack([f for _, f in iter_frames(path)])
+    at = StimulusSet(pd.DataFrame({"text": ["a", "b"], "onset": [10.0, 10.3], "duration": [0.2, 0.2]}))
+    for confound in (frame_difference, scene_cuts, partial(motion_energy, temporal=(0, 4))):
+        from_file = confound(path, None, at, start=10.0)
+        from_array = confound(frames, 25.0, at, start=10.0)
+        np.testing.assert_allclose(from_file.values, from_array.values, atol=1e-6)
+    moving = np.diff(tiny_film.left_edge(seconds, 0.64)) > 0
+    difference = frame_difference(path, None, seconds).values[1:, 0]
+    assert difference[moving].min() > 3 * np.r_[difference[~moving], 1e-9].max()
+
+
+def test_frames_without_times_need_a_rate(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 8, 8, 3), np.uint8))
+    for source in (tmp_path / "a.npy", np.zeros((4, 8, 8))):
+        with pytest.raises(ValueError, match="have no times. Give frames per second"):
+            frame_difference(source, None, np.arange(4.0))
+    path = tiny_film.write_film(tmp_path / "a.mkv", 1.0, sound=False, stamps=[0.0, 0.04, 0.08, 0.4, 0.44, 0.8])
+    with pytest.raises(ValueError, match="expected evenly spaced"):
+        motion_energy(path, None, np.arange(4.0), temporal=(0, 1))

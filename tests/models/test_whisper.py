@@ -10,9 +10,10 @@ import torch
 from scipy.io import wavfile
 
 import neuroalign as na
+from neuroalign.data.sounds import read_sound
 from neuroalign.models import BadStimuli
 from neuroalign.models.ct2_file import read_ct2
-from neuroalign.models.waves import read_wave, resample
+from neuroalign.models.waves import resample
 from neuroalign.models.whisper import transcribe
 
 SENTENCE = "My name is John and I live in London."
@@ -104,12 +105,12 @@ def test_bad_sounds_are_named(tiny_model, sounds, texts, tmp_path):
 
 def test_another_sampling_rate_and_channels(tmp_path):
     slow, fast = tone(tmp_path / "a.wav", 0.5), tone(tmp_path / "b.wav", 0.5, rate=44100)
-    (a, rate), (b, other) = read_wave(slow), read_wave(fast)
+    (a, rate), (b, other) = read_sound(slow), read_sound(fast)
     assert (rate, other) == (16000, 44100)
     b = resample(b, other, rate)
     assert len(a) == len(b) and np.abs(a - b)[200:-200].max() < 0.01
     wavfile.write(tmp_path / "c.wav", 16000, np.stack([np.full(10, 16384), np.zeros(10)], 1).astype(np.int16))
-    np.testing.assert_allclose(read_wave(tmp_path / "c.wav")[0], 0.25)
+    np.testing.assert_allclose(read_sound(tmp_path / "c.wav")[0], 0.25)
 
 
 def test_a_ct2_file_is_read_and_checked(tmp_path):
