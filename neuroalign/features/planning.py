@@ -8,6 +8,7 @@ from os import PathLike
 import numpy as np
 
 from neuroalign.data import MODALITIES, StimulusSet
+from neuroalign.data.stimuli import CLIP_COLUMNS
 from neuroalign.errors import check_option, list_ids, suggest
 from neuroalign.features.batching import Budget
 from neuroalign.features.jobs import Job, Space, StimulusJob
@@ -136,6 +137,9 @@ def _check_stimuli(model, stimuli, spaces, all_layers, skip):
                          f"{', '.join(stimuli.modalities)}.", stimuli.ids, "Use another model, or add the column.")
     rows = [{"stimulus_id": i, **{k: str(v) for k, v in row.items() if _is_given(k, v)}}
             for i, row in zip(stimuli.ids, stimuli.table[columns].to_dict("records"))]
+    clips = [c for c in CLIP_COLUMNS if c in stimuli.table.columns]
+    if clips and {"audio", "video"} & set(columns):
+        rows = [row | clip for row, clip in zip(rows, stimuli.table[clips].to_dict("records"))]
     bad: set[str] = set()
     try:
         adapter.check(model, rows)
