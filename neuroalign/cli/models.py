@@ -15,7 +15,7 @@ Store = Annotated[Path | None, typer.Option(help="Folder of the feature store (d
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option("--random-state", help="Seed of everything random.")]
 Dtype = Annotated[str, typer.Option(help="Compute dtype: float32, bfloat16, float16.")]
-Taps = Annotated[list[str], typer.Option("--taps", help="block, attention, mlp, norm (repeat).")]
+Taps = Annotated[list[str], typer.Option("--taps", help="block, attention, router, mlp, norm (repeat).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 

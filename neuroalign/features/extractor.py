@@ -60,8 +60,9 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
         ``MODEL:surprisal:word`` and ``MODEL:entropy:word``.
     store : path or FeatureStore, optional
         Default: ``features`` in the folder of ``NEUROALIGN_HOME``.
-    taps : sequence of {"block", "attention", "mlp", "norm"}
-        Which places of a block count as layers; ``block`` is the residual stream after it.
+    taps : sequence of {"block", "attention", "router", "mlp", "norm"}
+        Which places of a block count as layers; ``block`` is the residual stream after it, ``router`` the logits of
+        the experts in mixtures of experts.
     batch_size : int, optional
         Default: found from the lengths and the memory; halved when memory runs out.
     device, dtype
