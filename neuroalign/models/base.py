@@ -7,7 +7,9 @@ import torch
 from neuroalign.models.adapter import Inputs, Layer, LoadedModel
 from neuroalign.models.blocks import to_tokens
 
-__all__ = ["Family"]
+__all__ = ["Family", "widen_initialisation"]
+
+USUAL = 0.02  # standard deviation of random weights
 
 
 class Family:
@@ -30,3 +32,11 @@ class Family:
     def tokens(self, model: LoadedModel, layer: Layer, raw: Any) -> torch.Tensor:
         """Return (batch, token, feature)."""
         return to_tokens(raw)
+
+
+def widen_initialisation(config) -> None:
+    """Let random weights have the usual size where the configuration makes them next to nothing, as BLIP's vision does.
+
+    With its 1e-10 all layers of a random twin would be the same, and its values too small for half precision.
+    """
+    config.initializer_range = max(config.initializer_range, USUAL)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from neuroalign.models.adapter import Inputs, Layer, LoadedModel
+from neuroalign.models.base import widen_initialisation
 from neuroalign.models.blocks import tower_layers
 from neuroalign.models.images import load_image_input
 from neuroalign.models.multimodal import Multimodal, prefixed_masks
@@ -27,6 +28,10 @@ class BlipCaptioner(Multimodal):
     def auto_class(self, config) -> str:
         """Return the class of transformers that loads a configuration."""
         return "BlipForConditionalGeneration"
+
+    def configure(self, config) -> None:
+        """Let the vision encoder of a random twin have weights."""
+        widen_initialisation(config.vision_config)
 
     def load_processors(self, source, config) -> dict:
         """Return the text and the image side."""

@@ -24,7 +24,8 @@ class Mllama(Multimodal):
     A text alone skips the layers of ``cross``; it is the language-only run of the same weights. In a pair one token,
     stream ``special``, stands for the picture before the text. The tiles of a picture stand one after the other; the
     model always sees as many as it can have, and those that a picture lacks are in no stream. What attention and MLP
-    give is scaled by a trained gate before it is added in ``cross`` and in the global layers of ``image``.
+    give is scaled by a trained gate before it is added in ``cross`` and in the global layers of ``image``. In a random
+    twin the gates of ``cross`` are closed, as the architecture is initialised: no picture reaches its text.
     """
 
     family = "cross_attention_mllm"

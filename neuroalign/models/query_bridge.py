@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from neuroalign.models.adapter import Inputs, Layer, LoadedModel
+from neuroalign.models.base import widen_initialisation
 from neuroalign.models.blocks import tower_layers
 from neuroalign.models.decoder_mllm import Frame, picture_pieces
 from neuroalign.models.images import load_image_input
@@ -30,6 +31,10 @@ class QueryBridge(Multimodal):
     routes: Mapping = {("image", "text"): ("image", "qformer", "lm"), ("image",): ("image", "qformer")}
     qformer = "qformer"
     read_by_queries: tuple[str, ...] = ("image", "all")  # the streams of the query transformer
+
+    def configure(self, config) -> None:
+        """Let the vision tower of a random twin have weights."""
+        widen_initialisation(config.vision_config)
 
     def load_processors(self, source, config) -> dict:
         """Return the text and the image side."""

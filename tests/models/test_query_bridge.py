@@ -1,9 +1,13 @@
 """InstructBLIP: the query transformer reads queries and instruction; all equals the model's own states."""
 
+import json
+import shutil
+from itertools import pairwise
+
 import pytest
 import torch
 
-from neuroalign.models import BadStimuli
+from neuroalign.models import BadStimuli, load_model
 
 
 @pytest.fixture
@@ -61,3 +65,16 @@ def test_a_text_too_long_for_the_query_transformer_is_named(tiny_model, pairs):
     with pytest.raises(BadStimuli, match="longer than the context") as error:
         model.adapter.check(model, [long, pairs[1]])
     assert error.value.ids == (long["stimulus_id"],)
+
+
+@pytest.mark.parametrize("model_type", ["blip", "blip-2", "instructblip"])
+def test_a_random_twin_has_a_vision_tower(model_type, tiny_folder, run, pairs, tmp_path):
+    # The models' own configurations initialise it with 1e-10, so that no layer would change anything.
+    folder = shutil.copytree(tiny_folder(model_type), tmp_path / model_type)
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["initializer_range"] = 1e-10
+    (folder / "config.json").write_text(json.dumps(config))
+    model = load_model(f"{folder}@random", device="cpu")
+    blocks = by_tower(model, run(model, pairs)[1], "image")
+    for before, after in pairwise(blocks):
+        assert float((after - before).std() / before.std()) > 1e-3
