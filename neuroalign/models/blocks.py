@@ -85,6 +85,8 @@ LAYOUTS = {
     "dinov2_with_registers": VIT,
     "dinov3_vit": Layout(("model.layer", "layer"), "attention", "mlp", "norm"),
     "clip_vision_model": CLIP_VISION,
+    "coca": Layout(("transformer.resblocks", "resblocks"), "attn", "mlp"),
+    "coca_crossing": Layout(("cross_attn",), "attn", "mlp"),
     "git_vision_model": Layout(("vision_model.encoder.layers",), "self_attn", "mlp", "vision_model.post_layernorm"),
     "siglip_vision_model": SIGLIP_VISION,
     "clip_text_model": CLIP_TEXT,

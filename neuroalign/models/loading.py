@@ -12,7 +12,7 @@ from neuroalign import linalg
 from neuroalign.data import MODALITIES, file_sha256
 from neuroalign.data.packages import find_file
 from neuroalign.errors import MissingExtra, check_option, list_ids, suggest
-from neuroalign.models import albef, derived, efficientnet_lite, pair, slip, whisper
+from neuroalign.models import albef, coca, derived, efficientnet_lite, pair, slip, whisper
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.families import find_adapter, single_runs
 from neuroalign.models.gguf_file import unpack_gguf
@@ -235,6 +235,7 @@ OWN = {  # models that neuroalign defines, or whose files it reads itself
     "efficientnet_lite": _load_efficientnet_lite, "derived": _load_derived, "whisper_ct2": _load_whisper,
     "pair": _load_pair,
     "slip": lambda entry, seed, zoo: _load_published(slip.load_slip, entry, seed),
+    "coca": lambda entry, seed, zoo: _load_published(coca.load_coca, entry, seed),
     "albef": lambda entry, seed, zoo: _load_published(albef.load_albef, entry, seed),
 }  # fmt: skip
 

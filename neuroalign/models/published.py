@@ -65,6 +65,10 @@ def read_state(path) -> dict[str, torch.Tensor]:
         alone), or is damaged, or has no weights.
     """
     name = f"checkpoint {str(path)!r}"
+    if Path(path).suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return {key.removeprefix("module."): value for key, value in load_file(path).items()}
     try:
         with torch.serialization.safe_globals(ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

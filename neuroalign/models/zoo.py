@@ -14,8 +14,8 @@ from neuroalign.errors import list_ids, suggest
 __all__ = ["Package", "ZooEntry", "get_entry", "list_models"]
 
 Objective = Literal[
-    "supervised", "self-supervised", "masked", "causal", "contrastive", "contrastive+self-supervised", "captioning",
-    "fused", "sentence", "derived",
+    "supervised", "self-supervised", "masked", "causal", "contrastive", "contrastive+self-supervised",
+    "contrastive+captioning", "captioning", "fused", "sentence", "derived",
 ]  # fmt: skip
 PACKAGED = str(files("neuroalign.models") / "zoo.yaml")
 
@@ -41,7 +41,8 @@ class ZooEntry(BaseModel):
     family : str
         Which adapter reads it: ``text_encoder``, ``causal_lm``, ``vision_transformer``, ``cnn``, ``dual_encoder``,
         ``single_stream``, ``decoder_mllm`` and more (`neuroalign.models.families.FAMILIES`), or a model that
-        neuroalign itself defines (``efficientnet_lite``) or reads from its authors' own file (``slip``, ``albef``).
+        neuroalign itself defines (``efficientnet_lite``) or reads from its authors' own file (``slip``, ``albef``,
+        ``coca``).
     repository, revision : str or None
         Hub repository and commit; a revision of None is unpinned (the commit is recorded at load).
     folder : str or None

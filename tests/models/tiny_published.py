@@ -216,3 +216,89 @@ def bert_embedding(state: dict, p: str, ids: torch.Tensor) -> torch.Tensor:
     e = f"{p}embeddings."
     words, places = state[f"{e}word_embeddings.weight"][ids], state[f"{e}position_embeddings.weight"][: len(ids)]
     return normed(state, f"{e}LayerNorm", words + places + state[f"{e}token_type_embeddings.weight"][0], 1e-12)
+
+
+COCA_VISION, QUERIES = 192, 5
+
+
+def coca_block(g: torch.Generator, b: str, width: int, crossing: bool = False) -> dict:
+    """Return the weights of a block of open_clip."""
+    state = {f"{b}.attn.in_proj_weight": tensor(g, 3 * width, width), f"{b}.attn.in_proj_bias": tensor(g, 3 * width)}
+    state |= linear(g, f"{b}.attn.out_proj", width, width) | norm(g, f"{b}.ln_1", width) | norm(g, f"{b}.ln_2", width)
+    state |= linear(g, f"{b}.mlp.c_fc", width, 4 * width) | linear(g, f"{b}.mlp.c_proj", 4 * width, width)
+    return state | (norm(g, f"{b}.ln_1_kv", width) if crossing else {})
+
+
+def coca_state() -> dict:
+    """Return the weights of CoCa of open_clip."""
+    g, w = torch.Generator().manual_seed(11), COCA_VISION
+    state = {"visual.conv1.weight": tensor(g, w, 3, PATCH, PATCH), "visual.class_embedding": tensor(g, w),
+             "visual.positional_embedding": tensor(g, SIDE**2 + 1, w), "visual.proj": tensor(g, WIDTH, WIDTH),
+             "visual.attn_pool.query": tensor(g, QUERIES, WIDTH), "logit_scale": torch.tensor(4.6),
+             "visual.attn_pool.attn.q_proj_weight": tensor(g, WIDTH, WIDTH),
+             "visual.attn_pool.attn.k_proj_weight": tensor(g, WIDTH, w),
+             "visual.attn_pool.attn.v_proj_weight": tensor(g, WIDTH, w),
+             "visual.attn_pool.attn.in_proj_bias": tensor(g, 3 * WIDTH),
+             "text.token_embedding.weight": tensor(g, VOCABULARY, WIDTH), "text.cls_emb": tensor(g, WIDTH),
+             "text.positional_embedding": tensor(g, CONTEXT + 1, WIDTH),
+             "text.text_projection": tensor(g, WIDTH, WIDTH),
+             "text_decoder.text_projection": tensor(g, WIDTH, VOCABULARY)}  # fmt: skip
+    state |= norm(g, "visual.ln_pre", w) | norm(g, "visual.ln_post") | norm(g, "text.ln_final")
+    state |= linear(g, "visual.attn_pool.attn.out_proj", WIDTH, WIDTH) | norm(g, "text_decoder.ln_final")
+    state |= norm(g, "visual.attn_pool.ln_q") | norm(g, "visual.attn_pool.ln_k", w)
+    for i in range(DEPTH):
+        state |= coca_block(g, f"visual.transformer.resblocks.{i}", w)
+        state |= coca_block(g, f"text.transformer.resblocks.{i}", WIDTH)
+        state |= coca_block(g, f"text_decoder.resblocks.{i}", WIDTH)
+        state |= coca_block(g, f"text_decoder.cross_attn.{i}", WIDTH, crossing=True)
+    return state
+
+
+def coca_step(state: dict, b: str, x: torch.Tensor, allowed: torch.Tensor, picture=None) -> torch.Tensor:
+    """Return the residual stream after a block of open_clip, for one sequence (token, feature)."""
+    query = normed(state, f"{b}.ln_1", x, 1e-5)
+    seen = query if picture is None else normed(state, f"{b}.ln_1_kv", picture, 1e-5)
+    w, c = state[f"{b}.attn.in_proj_weight"].chunk(3), state[f"{b}.attn.in_proj_bias"].chunk(3)
+    q, k, v = (part @ w[i].T + c[i] for i, part in enumerate((query, seen, seen)))
+    x = x + affine(state, f"{b}.attn.out_proj", attend(q, k, v, x.shape[-1] // 64, allowed))
+    inner = gelu(affine(state, f"{b}.mlp.c_fc", normed(state, f"{b}.ln_2", x, 1e-5)))
+    return x + affine(state, f"{b}.mlp.c_proj", inner)
+
+
+def coca_visual(state: dict, pixels: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Return the residual streams of one picture (3, height, width), and what the queries read from it."""
+    w = state["visual.conv1.weight"]
+    patches = pixels.reshape(3, SIDE, PATCH, SIDE, PATCH).permute(1, 3, 0, 2, 4).reshape(SIDE**2, -1)
+    x = torch.cat([state["visual.class_embedding"][None], patches @ w.reshape(len(w), -1).T])
+    states = [normed(state, "visual.ln_pre", x + state["visual.positional_embedding"], 1e-5)]
+    for i in range(DEPTH):
+        everything = torch.ones(len(x), len(x), dtype=torch.bool)
+        states.append(coca_step(state, f"visual.transformer.resblocks.{i}", states[-1], everything))
+    p = "visual.attn_pool."
+    seen = normed(state, f"{p}ln_k", states[-1], 1e-5)
+    biases = state[f"{p}attn.in_proj_bias"].chunk(3)
+    q = normed(state, f"{p}ln_q", state[f"{p}query"], 1e-5) @ state[f"{p}attn.q_proj_weight"].T + biases[0]
+    k, v = (seen @ state[f"{p}attn.{n}_proj_weight"].T + b for n, b in zip("kv", biases[1:]))
+    read = attend(q, k, v, 8, torch.ones(QUERIES, len(x), dtype=torch.bool))
+    return states, normed(state, "visual.ln_post", affine(state, f"{p}attn.out_proj", read), 1e-5)
+
+
+def coca_text(state: dict, ids: torch.Tensor) -> list[torch.Tensor]:
+    """Return the residual streams of one filled text (token,), with its [CLS]."""
+    x = torch.cat([state["text.token_embedding.weight"][ids], state["text.cls_emb"][None]])
+    states = [x + state["text.positional_embedding"]]
+    kept = torch.tensor([True, *(ids != 0).tolist()])  # one place late, as in open_clip
+    allowed = torch.ones(len(x), len(x)).tril().bool() & kept
+    for i in range(DEPTH):
+        states.append(coca_step(state, f"text.transformer.resblocks.{i}", states[-1], allowed))
+    return states
+
+
+def coca_captioner(state: dict, text: torch.Tensor, picture: torch.Tensor) -> list[torch.Tensor]:
+    """Return the residual stream after each half of each block of the captioner."""
+    states, past = [text], torch.ones(len(text), len(text)).tril().bool()
+    for i in range(DEPTH):
+        states.append(coca_step(state, f"text_decoder.resblocks.{i}", states[-1], past))
+        everything = torch.ones(len(text), len(picture), dtype=torch.bool)
+        states.append(coca_step(state, f"text_decoder.cross_attn.{i}", states[-1], everything, picture))
+    return states
