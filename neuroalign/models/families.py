@@ -1,10 +1,12 @@
 """Which adapter reads a model: by the model type of its configuration."""
 
 from neuroalign.errors import suggest
+from neuroalign.models.albef import Albef
 from neuroalign.models.captioner import BlipCaptioner, Git
 from neuroalign.models.causal_lm import CausalLM
 from neuroalign.models.cnn import CNN
 from neuroalign.models.co_attention import BridgeTower
+from neuroalign.models.coca import Coca
 from neuroalign.models.cross_attention import Mllama
 from neuroalign.models.decoder_mllm import DecoderMLLM
 from neuroalign.models.dual_encoder import DualEncoder
@@ -13,6 +15,7 @@ from neuroalign.models.pair import Pair
 from neuroalign.models.query_bridge import InstructBlip, QueryBridge
 from neuroalign.models.qwen_vl import QwenVL
 from neuroalign.models.single_stream import Flava, Vilt
+from neuroalign.models.slip import Slip
 from neuroalign.models.sound_and_video import Clap, XClip
 from neuroalign.models.speech import AudioSpectrogram, Speech
 from neuroalign.models.text_encoder import TextEncoder
@@ -25,7 +28,9 @@ __all__ = ["FAMILIES", "find_adapter", "single_runs"]
 SINGLE_TOWER = (TextEncoder, CausalLM, VisionTransformer, CNN)
 MULTIMODAL = (DualEncoder, Vilt, Flava, DecoderMLLM, QwenVL, BlipCaptioner, Git, QueryBridge, Whisper,
               GridVisualBert, GridLxmert, BridgeTower, InstructBlip, Mllama, Clap, XClip, Pair)  # fmt: skip
-FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram, VideoEncoder)}
+PUBLISHED = (Slip, Albef, Coca)  # read from files of their authors: no model type leads to them
+FAMILIES = {cls.family: cls for cls in (*SINGLE_TOWER, *MULTIMODAL, Speech, AudioSpectrogram, VideoEncoder,
+                                        *PUBLISHED)}  # fmt: skip
 
 
 def find_adapter(model_type: str, entry=None):

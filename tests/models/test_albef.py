@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 import neuroalign as na
-from neuroalign.models import BadStimuli, get_entry, load_model
+from neuroalign.models import BadStimuli, get_entry, list_twins, load_model
 from neuroalign.models.albef import load_albef
 from neuroalign.models.published import BadCheckpoint
 
@@ -147,4 +147,7 @@ def test_random_twin_and_zoo_entries(zoo):
     assert twin.weights.startswith("random(0)+config:") and twin.weights != trained.weights
     weight = "fusion_model.encoder.layer.0.crossattention.self.query.weight"
     assert 0.01 < float(twin.module.state_dict()[weight].std()) < 0.03  # as BERT is initialised
+    assert list_twins("albef-14m")[:3] == ["albef-14m@image", "albef-14m@text", "albef-4m"]
+    alone = load_model("pretrained@text", zoo=zoo, device="cpu")
+    assert alone.run == "text" and alone.weights == trained.weights
     assert get_entry("albef-14m").url.endswith("ALBEF.pth") and get_entry("albef-4m").family == "albef"

@@ -108,6 +108,18 @@ def test_extract_and_verify(kind, zoo, pairs, tmp_path):
     assert verdict.attrs["passed"], verdict.to_string()
 
 
+@pytest.mark.parametrize("kind", CLIP_LIKE)
+def test_attention_and_mlp_are_what_a_block_adds(kind, models, run, pairs):
+    model, taps = models(kind), ("block", "attention", "mlp")
+    _, caught, _ = run(model, pairs, taps)
+    for tower in ("image", "text"):
+        before, *rest = [caught[x.name] for x in model.adapter.layers(model, taps) if x.tower == tower and x.masked]
+        assert len(rest) == 3 * tiny.DEPTH
+        for attention, mlp, after in zip(rest[0::3], rest[1::3], rest[2::3]):
+            torch.testing.assert_close(before + attention + mlp, after, rtol=0, atol=1e-5 * float(after.abs().max()))
+            before = after
+
+
 def test_the_trio_names_its_layers_alike(models):
     image = {k: [x.name for x in models(k).adapter.layers(models(k)) if x.tower == "image" and x.masked] for k in TRIO}
     assert image["slip"] == image["clip"] == image["simclr"]
