@@ -79,7 +79,7 @@ def extract(
     stimuli: Stimuli,
     layers: Layers = ["all"],  # noqa: B006 (typer copies it)
     streams: Streams = None,
-    pooling: Annotated[str, typer.Option(help="mean, max, cls, last, flatten or none.")] = "mean",
+    pooling: Annotated[str, typer.Option(help="mean, max, cls, last, flatten, none or moment.")] = "mean",
     outputs: Outputs = ["hidden"],  # noqa: B006
     taps: Taps = ["block"],  # noqa: B006
     projection: Annotated[str | None, typer.Option(help="Components of wider rows: 300 (random) or pca:50.")] = None,

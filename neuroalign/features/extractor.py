@@ -22,7 +22,7 @@ from neuroalign.models.adapter import TAPS, LoadedModel
 __all__ = ["estimate", "extract"]
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
-TIMING = ("onset", "duration", "parent", "position")  # metadata that travels on the stimulus dim
+TIMING = ("onset", "duration", "since", "parent", "position")  # metadata that travels on the stimulus dim
 
 
 def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling: str = "mean",
@@ -49,11 +49,14 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
         layer, that is the tokens of the modality; for a set of words (with a ``parent`` column) ``word``. ``last``
         is the last token of a sequence with text, special ones included. Any column of the set that holds a part of
         each text, or the (start, stop) of its characters, names a span: its tokens are a stream of that name.
-    pooling : {"mean", "max", "cls", "last", "flatten", "none"}
+    pooling : {"mean", "max", "cls", "last", "flatten", "none", "moment"}
         How the tokens of a stream become one row. ``cls`` takes the first special token, ``flatten`` lays all
         positions side by side (feature maps). The tokens of a word take ``mean``, ``max`` or ``last``. ``none``
         gives one row a token: ids ``stimulus#k``, coords ``parent`` and ``position``, and ``attrs["offsets"]``:
-        stimulus i has the rows ``offsets[i]`` to ``offsets[i + 1]``.
+        stimulus i has the rows ``offsets[i]`` to ``offsets[i + 1]``. ``moment`` gives one row a moment of a sound or
+        video, the mean over the tokens of that moment: the patches of a frame, or of the frames that go together.
+        The tokens of sounds and videos (streams ``audio`` and ``video``) and moments carry their ``duration``, their
+        place ``since`` the start of the stimulus and, where the stimuli have an onset, their own ``onset``.
     outputs : sequence of {"hidden", "surprisal", "entropy"}
         Surprisal (bits, summed over the tokens of a word, given all that precedes it in its window) and entropy
         (bits, of the prediction of the word's first token) need a causal language model; spaces
@@ -174,7 +177,7 @@ def _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise ValueError(f"models: {list_ids(twice)} are asked for more than once; their spaces would share ids.")
-    check_option("pooling", pooling, (*POOLINGS, "none"))
+    check_option("pooling", pooling, (*POOLINGS, "none", "moment"))
     check_option("dtype", dtype, COMPUTE_DTYPES)
     check_option("storage_dtype", storage_dtype, STORAGE_DTYPES)
     check_option("on_error", on_error, ("raise", "skip"))

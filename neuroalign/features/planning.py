@@ -12,6 +12,7 @@ from neuroalign.data.stimuli import CLIP_COLUMNS
 from neuroalign.errors import check_option, list_ids, suggest
 from neuroalign.features.batching import Budget
 from neuroalign.features.jobs import Job, Space, StimulusJob
+from neuroalign.features.moment_rows import plan_moment_jobs
 from neuroalign.features.projection import PCA, parse_projection, rows_to_fit
 from neuroalign.features.spans import LAST, find_spans, span_streams, spans_identity
 from neuroalign.features.store import FeatureStore
@@ -56,13 +57,13 @@ def plan_jobs(model: LoadedModel, stimuli: StimulusSet, *, store: FeatureStore, 
             found_spans = find_spans(stimuli, spans)
             choices["spans"] = spans_identity(found_spans)
             rows = [{**r, "spans": found_spans[r["stimulus_id"]]} for r in rows]
-        if pooling == "none":
+        if pooling in ("none", "moment"):
             def make_entry(tokens, group, offsets):
-                chosen = {"rows": "tokens", "tokens": group, **choices}
+                chosen = {"rows": "tokens" if pooling == "none" else "moments", "tokens": group, **choices}
                 return _entry(store, model, stimuli, chosen, ids=tokens.ids, about={"offsets": offsets})
 
-            jobs += plan_token_jobs(model, stimuli, plain, rows, bad, make_entry, budget, random_state, skip,
-                                    projection)
+            plan = plan_token_jobs if pooling == "none" else plan_moment_jobs
+            jobs += plan(model, stimuli, plain, rows, bad, make_entry, budget, random_state, skip, projection)
         else:
             entry = _entry(store, model, stimuli, {"rows": "stimuli", **choices})
             jobs.append(StimulusJob(model, entry, stimuli, plain, budget, random_state, skip, projection,

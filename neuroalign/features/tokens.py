@@ -13,9 +13,9 @@ from neuroalign.features.batching import Budget, Item, run_batches
 from neuroalign.features.hooks import Capture
 from neuroalign.features.jobs import SHARD_ROWS, Job, Space, StimulusJob
 from neuroalign.features.spans import prepare
-from neuroalign.models.adapter import Inputs, Layer, LoadedModel
+from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel, refuse_bad
 
-__all__ = ["TokenJob", "plan_token_jobs"]
+__all__ = ["TokenJob", "find_times", "group_spaces", "make_token_set", "plan_token_jobs"]
 
 COUNTED = 32  # stimuli prepared at a time to count their tokens
 
@@ -110,18 +110,69 @@ def plan_token_jobs(model: LoadedModel, stimuli: StimulusSet, spaces: Sequence[S
         ``make_entry(tokens: StimulusSet, group: str, offsets: list) -> Entry``.
     """
     reader = StimulusJob(model, None, stimuli, spaces, budget, random_state, skip, rows=rows, bad=bad)
-    groups: dict[str, list[Space]] = {}
-    for space in spaces:
-        source = space.source
-        groups.setdefault(f"{source.tower}:{space.stream}" if source.masked else space.name, []).append(space)
+    groups = group_spaces(spaces)
     counts, left_out = _count(reader, groups, random_state)
     jobs = []
     for group, members in groups.items():
-        tokens = _token_set(stimuli, counts[group])
+        usable = [r for r, n in zip(rows, counts[group]) if n and r["stimulus_id"] not in left_out]
+        try:
+            times = find_times(model, members[0], usable)
+        except BadStimuli:  # arrays of frames without a rate: their tokens have the time of their stimulus
+            times = None
+        tokens = make_token_set(stimuli, counts[group], times)
         offsets = np.r_[0, np.cumsum(counts[group])].tolist()
         jobs.append(TokenJob(model, make_entry(tokens, group, offsets), tokens, members, budget, random_state, skip,
                              projection, rows=rows, counts=counts[group], left_out=left_out))
     return jobs
+
+
+def group_spaces(spaces: Sequence[Space]) -> dict[str, list[Space]]:
+    """Group the spaces that have the same tokens."""
+    groups: dict[str, list[Space]] = {}
+    for space in spaces:
+        source = space.source
+        groups.setdefault(f"{source.tower}:{space.stream}" if source.masked else space.name, []).append(space)
+    return groups
+
+
+def find_times(model: LoadedModel, space: Space, rows: Sequence[Mapping]) -> dict[str, np.ndarray] | None:
+    """Return the seconds of the tokens of stimuli, (token, 2) by id, from the start of each; None where they have none.
+
+    Raises
+    ------
+    BadStimuli
+        Naming those that have no times, such as arrays of frames without a rate.
+    """
+    find = getattr(model.adapter, "times", None)
+    if find is None or space.stream not in ("audio", "video"):
+        return None
+    found = refuse_bad(rows, lambda row: find(model, space.source, row), "Use pooling='mean', or leave them out.")
+    return None if any(t is None for t in found) else {r["stimulus_id"]: t for r, t in zip(rows, found)}
+
+
+def make_token_set(stimuli: StimulusSet, counts: np.ndarray, times: Mapping[str, np.ndarray] | None) -> StimulusSet:
+    """Return one row a token: ``stimulus_id = parent#k``.
+
+    With times, ``since`` says when a token begins, in seconds from the start of its stimulus, ``duration`` how long it
+    is, and ``onset`` when it begins on the clock of the recording, if its stimulus has one. Without, these are the
+    onset and duration of the stimulus.
+    """
+    parents = np.repeat(np.asarray(stimuli.ids, dtype=object), counts)
+    position = np.concatenate([np.arange(n) for n in counts] or [np.zeros(0, int)])
+    table = pd.DataFrame({"text": "", "parent": parents, "position": position},
+                         index=[f"{p}#{k}" for p, k in zip(parents, position)])
+    for column in ("onset", "duration"):
+        if column in stimuli.table.columns:
+            table[column] = np.repeat(stimuli.table[column].to_numpy(), counts)
+    if times:
+        begin, end = np.concatenate([times[i] for i, n in zip(stimuli.ids, counts) if n]).T
+        if len(begin) != len(table):
+            raise ValueError(f"tokens: {len(table)} of them, and times of {len(begin)}. Use pooling='mean', and report "
+                             "this.")
+        table["since"], table["duration"] = begin, end - begin
+        if "onset" in table.columns:
+            table["onset"] = table["onset"] + begin
+    return StimulusSet(table, stimuli.name)
 
 
 def _count(reader: StimulusJob, groups, seed) -> tuple[dict[str, np.ndarray], frozenset]:
@@ -158,15 +209,3 @@ def _positions(model, rows, spaces, seed) -> dict[str, int]:
 
     with Capture(model, list(dict.fromkeys(s.source for s in spaces)), reduce) as capture:
         return capture.run(prepare(model, rows), seed)[0]
-
-
-def _token_set(stimuli: StimulusSet, counts: np.ndarray) -> StimulusSet:
-    """Return one row a token: ``stimulus_id = parent#k``, with the times of its stimulus."""
-    parents = np.repeat(np.asarray(stimuli.ids, dtype=object), counts)
-    position = np.concatenate([np.arange(n) for n in counts] or [np.zeros(0, int)])
-    table = pd.DataFrame({"text": "", "parent": parents, "position": position},
-                         index=[f"{p}#{k}" for p, k in zip(parents, position)])
-    for column in ("onset", "duration"):
-        if column in stimuli.table.columns:
-            table[column] = np.repeat(stimuli.table[column].to_numpy(), counts)
-    return StimulusSet(table, stimuli.name)

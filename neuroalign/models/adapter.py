@@ -147,7 +147,13 @@ class LoadedModel:
 
 
 class Adapter(Protocol):
-    """One architecture family. Implementations live in `neuroalign.models`, one file a family."""
+    """One architecture family. Implementations live in `neuroalign.models`, one file a family.
+
+    Where the tokens of sounds and videos have their places in time, an adapter has a method more,
+    ``times(model, layer, stimulus)``: an array (token, 2) of the seconds, from the start of the stimulus, where the
+    tokens of the layer's stream ``audio`` or ``video`` begin and end; None for layers whose tokens have none. A
+    `ValueError` says why a stimulus has none.
+    """
 
     family: str
     version: int  # bumped when numerics change: part of the store key

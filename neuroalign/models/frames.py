@@ -70,18 +70,31 @@ class VideoInput:
         clips = refuse_bad(stimuli, self._read, "Replace it, or leave it out.")
         return torch.cat(clips).to(device=device, dtype=dtype)
 
-    def parts(self, stimulus: Mapping) -> np.ndarray | None:
-        """Return the seconds, from the start of the clip, that each frame stands for; None where frames have no times.
+    def times(self, stimulus: Mapping, frames: int, tokens: int) -> np.ndarray:
+        """Return the seconds, from the start of the clip, of tokens that stand for some frames each.
+
+        Parameters
+        ----------
+        stimulus : mapping
+        frames : int
+            Frames to a token.
+        tokens : int
+            Tokens of the same frames, which follow one another.
 
         Returns
         -------
-        array of shape (frame, 2)
+        array of shape (token, 2)
+
+        Raises
+        ------
+        ValueError
+            The frames have no times.
         """
         start, stop, info = self._clip(stimulus)
         if not info.timed:
-            return None
-        edges = np.linspace(0, stop - start, self.count + 1)
-        return np.stack([edges[:-1], edges[1:]], axis=1)
+            raise ValueError("the frames of the video have no times. Give frames a second in a column 'frame_rate'.")
+        edges = np.linspace(0, stop - start, self.count + 1)[::frames]
+        return np.repeat(np.stack([edges[:-1], edges[1:]], axis=1), tokens, axis=0)
 
     def _read(self, stimulus: Mapping) -> torch.Tensor:
         start, stop, _ = self._clip(stimulus)

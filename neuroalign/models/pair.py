@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -57,6 +58,12 @@ class Pair(DualEncoder):
         """Prepare one tower."""
         part = self.part(model, tower)
         return part.adapter.prepare(part, stimuli)
+
+    def times(self, model: LoadedModel, layer: Layer, stimulus: Mapping) -> np.ndarray | None:
+        """Return the seconds of the tokens of a tower whose family knows them."""
+        part = self.part(model, layer.tower)
+        find = getattr(part.adapter, "times", None)
+        return find and find(part, replace(layer, path=layer.path.partition(".")[2]), stimulus)
 
     def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
         """Run each tower that has input; returns {tower: output of the tower}."""

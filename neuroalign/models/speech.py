@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 from neuroalign.models.base import Family
 from neuroalign.models.blocks import tower_layers
 from neuroalign.models.multimodal import prefixed_masks
-from neuroalign.models.waves import load_audio_input
+from neuroalign.models.waves import count_heard, load_audio_input, tile_times
 
 __all__ = ["AudioSpectrogram", "Speech"]
 
@@ -68,6 +69,18 @@ class Speech(SoundEncoder):
         tensors = {k: v.to(model.device, model.dtype if v.is_floating_point() else v.dtype)
                    for k, v in tensors.items()}
         return Inputs(tensors, {"audio": {"audio": real.to(model.device), "all": real.to(model.device)}})
+
+    def times(self, model: LoadedModel, layer: Layer, stimulus: Mapping) -> np.ndarray:
+        """Return the seconds of the frames: one stride each, about the middle of the samples that a frame reads."""
+        config, rate = model.module.config, model.processors["audio"].rate
+        count = int(model.module._get_feat_extract_output_lengths(torch.tensor(count_heard(stimulus, rate))))
+        if count < 1:
+            raise ValueError("the sound is shorter than one frame of the model.")
+        stride, field = 1, 1
+        for kernel, step in zip(config.conv_kernel, config.conv_stride):
+            field += (kernel - 1) * stride
+            stride *= step
+        return tile_times(count, stride / rate, field / 2 / rate)
 
     def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
         """Run the model; with the mask of the padding where it is exact."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from neuroalign.models.adapter import Inputs, Layer, LoadedModel
@@ -18,7 +19,7 @@ class VideoEncoder(Family):
     """One tower, ``video``; TimeSformer, whose tokens go place by place, is put in order of time like the others."""
 
     family = "video_encoder"
-    version = 1
+    version = 2  # the frames of animated pictures are taken by their times
     modalities = ("video",)
     model_types = ("videomae", "timesformer", "vjepa2")
 
@@ -58,13 +59,17 @@ class VideoEncoder(Family):
         """Read the frames that the model sees."""
         config = model.module.config
         pixels = model.processors["video"].batch(stimuli, model.device, model.dtype)
-        patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
-        tokens = pixels.shape[1] // getattr(config, "tubelet_size", 1)
-        tokens *= (pixels.shape[-2] // patch) * (pixels.shape[-1] // patch)
+        tokens = pixels.shape[1] // _depth(config) * _places(config, *pixels.shape[-2:])
         special = int(config.model_type == "timesformer")
         name = "pixel_values_videos" if config.model_type == "vjepa2" else "pixel_values"
         masks = prefixed_masks(len(pixels), special, tokens, model.device, "video")
         return Inputs({name: pixels}, {"video": masks})
+
+    def times(self, model: LoadedModel, layer: Layer, stimulus: Mapping) -> np.ndarray:
+        """Return the seconds that the patches of each tubelet stand for."""
+        config = model.module.config
+        side = config.crop_size if config.model_type == "vjepa2" else config.image_size
+        return model.processors["video"].times(stimulus, _depth(config), _places(config, side, side))
 
     def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
         """Run the encoder (of V-JEPA 2 without its predictor)."""
@@ -88,3 +93,14 @@ def load_video_input(count: int, processor) -> VideoInput:
         return processor(frames, return_tensors="pt")["pixel_values"]
 
     return VideoInput(process, count, processor.to_dict())
+
+
+def _depth(config) -> int:
+    """Return how many frames one token holds."""
+    return getattr(config, "tubelet_size", 1)
+
+
+def _places(config, height: int, width: int) -> int:
+    """Return how many patches a frame has."""
+    patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
+    return (height // patch) * (width // patch)

@@ -13,7 +13,7 @@ from neuroalign.data.sounds import count_samples, probe_sound, read_sound
 from neuroalign.data.stimuli import clip_window
 from neuroalign.models.adapter import BadStimuli, refuse_bad
 
-__all__ = ["AudioInput", "count_heard", "has_file", "load_audio_input", "open_waves", "resample"]
+__all__ = ["AudioInput", "count_heard", "has_file", "load_audio_input", "open_waves", "resample", "tile_times"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,25 @@ def count_heard(stimulus: Mapping, rate: int) -> int:
     """Return how many samples `open_waves` gives for a stimulus, mostly without reading them."""
     count, own_rate = count_samples(stimulus["audio"], *clip_window(stimulus))
     return -(-count * rate // own_rate)  # as the polyphase filter counts
+
+
+def tile_times(count: int, step: float, middle: float) -> np.ndarray:
+    """Return where tokens begin and end that are one `step` long and follow one another; (token, 2), in seconds.
+
+    Parameters
+    ----------
+    count : int
+    step : float
+    middle : float
+        The middle of the first.
+
+    Examples
+    --------
+    >>> tile_times(2, 0.5, 1.0).tolist()
+    [[0.75, 1.25], [1.25, 1.75]]
+    """
+    edges = middle + (np.arange(count + 1) - 0.5) * step
+    return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
 def resample(wave: np.ndarray, rate: int, target: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
@@ -10,7 +11,7 @@ from neuroalign.models.blocks import tower_layers
 from neuroalign.models.ct2_file import read_ct2, whisper_state
 from neuroalign.models.multimodal import Multimodal
 from neuroalign.models.text import TextInput
-from neuroalign.models.waves import AudioInput, load_audio_input
+from neuroalign.models.waves import AudioInput, count_heard, load_audio_input, tile_times
 
 __all__ = ["Whisper", "load_packaged", "transcribe"]
 
@@ -49,7 +50,7 @@ class Whisper(Multimodal):
         side, positions = model.processors["audio"], model.module.config.max_source_positions
         waves = side.open(stimuli)
         hop = side.settings["hop_length"]
-        frames = [-(-len(w) // (hop * STRIDE)) for w in waves]
+        frames = [_count_frames(len(w), side) for w in waves]
         long = [s["stimulus_id"] for s, n in zip(stimuli, frames) if n > positions]
         if long:
             seconds = positions * STRIDE * hop / side.rate
@@ -64,6 +65,14 @@ class Whisper(Multimodal):
             tensors |= {f"decoder_{k}": v for k, v in coded.items()}
             offsets["decoder"] = spans
         return Inputs(tensors, streams, offsets)
+
+    def times(self, model: LoadedModel, layer: Layer, stimulus: Mapping) -> np.ndarray | None:
+        """Return the seconds of the frames of the encoder: the first is centred on the beginning of the sound."""
+        if layer.tower != "audio":
+            return None
+        side = model.processors["audio"]
+        count = _count_frames(count_heard(stimulus, side.rate), side)
+        return tile_times(count, side.settings["hop_length"] * STRIDE / side.rate, 0.0)
 
     def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
         """Run the encoder, and the decoder if there is a text."""
@@ -129,6 +138,11 @@ def load_packaged(path, tokenizer_path, seed_with=None):
         module.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=True)
     extractor = transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
     return module, Whisper(), {"audio": AudioInput.of(extractor), "text": _text_input(tokenizer, config)}
+
+
+def _count_frames(samples: int, side: AudioInput) -> int:
+    """Return how many frames of the encoder a sound fills."""
+    return -(-samples // (side.settings["hop_length"] * STRIDE))
 
 
 def _text_input(tokenizer, config) -> TextInput:
