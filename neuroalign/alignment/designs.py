@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
+from neuroalign.alignment.table import Table
 from neuroalign.data import align, as_spaces, sample_dim
 from neuroalign.errors import NotAligned, suggest
 
@@ -40,16 +41,14 @@ class Design:
     timing: EventTiming | None = None
 
     @property
-    def joint(self):
-        """Nuisance and features side by side; the features alone, not copied, if there is no nuisance."""
-        if not self.nuisance.shape[1]:
-            return self.values
-        return np.concatenate([self.nuisance, np.asarray(self.values, dtype=np.float64)], 1)
+    def joint(self) -> Table:
+        """Nuisance and features side by side."""
+        return Table([self.nuisance, self.values])
 
     def permuted(self, order: np.ndarray) -> "Design":
         """Take the features in another order: the event series before convolution, or the rows."""
         if self.events is None:
-            return Design(self.values[order], self.nuisance)
+            return Design(Table([self.values]).take(order), self.nuisance)
         moved = self.events.copy(data=self.events.values[order])
         return Design(convolve(moved, self.responses, self.timing), self.nuisance, moved, self.responses, self.timing)
 

@@ -9,6 +9,7 @@ import xarray as xr
 from neuroalign.alignment.designs import EventTiming, make_designs, make_nuisance, match_rows
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fitter, Tally, null_by_features, null_by_responses
+from neuroalign.alignment.reduction import parse_reduction
 from neuroalign.alignment.reliability import find_reliability
 from neuroalign.alignment.ridge import ALPHAS
 from neuroalign.alignment.scoring import fold_scores, score_moments
@@ -26,7 +27,8 @@ EDGE_SHARE = 0.05
 
 
 def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
-           n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, hrf: str | None = None,
+           n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
+           hrf: str | None = None,
            at: str = "onset", high_pass="auto", metric=("r.pooled", "r2.pooled"), n_permutations: int = 0,
            null: str = "auto", min_shift: float = 0.1, block: float | None = None, fdr: str = "bh", ceiling=None,
            repeats: str = "average", on_missing: str = "error", keep=(), random_state: int = 0,
@@ -56,6 +58,10 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Seconds purged on both sides of a test block of a time series; by default 16 for fMRI or with `hrf`, else 1.
     alphas : sequence of float, optional
         Penalties; by default 15 from 0.1 to 1e6.
+    reduce : int or str, optional
+        Reduce the features, not the nuisance, within the training rows of each outer fold: ``"pca:50"`` components,
+        ``"pca:0.9"`` as many as explain that share of the variance, a number or ``"random:300"`` a sparse random
+        projection. Models of different width are compared at equal dimensions so.
     hrf : {"glover", "spm"}, optional
         Convolve features that are timed events (coord ``onset``) onto responses on ``time``.
     at : {"onset", "offset", "middle"}
@@ -119,7 +125,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         outer, inner = nested_folds(layout, cv, inner_cv, n_splits, n_inner_splits, random_state)
         columns, names = make_nuisance(nuisance, spaces, responses, timing)
         targets = _Targets(responses)
-        fitter = Fitter(outer, inner, alphas, resolve(device))
+        reduction = parse_reduction(reduce)
+        fitter = Fitter(outer, inner, alphas, resolve(device), columns.shape[1], reduction, random_state)
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
         results = []
         for space, make in make_designs(spaces, responses, columns, timing).items():
@@ -133,6 +140,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     attrs = {"analysis": "encode", "folds": outer.describe(), "warnings": said, "random_state": random_state,
              "inner_folds": next(f if isinstance(f, str) else f.name for f in inner), "alphas": alphas.tolist(),
              "aggregation": {m: m.split(".")[1] for m in metrics}, "gap": layout.gap_seconds, "nuisance": names,
+             "reduce": reduction.name if reduction else None,
              "hrf": hrf, "at": at if hrf else None, "high_pass": timing.high_pass, "repeats": repeats,
              "solver": {r["space"]: r["solver"] for r in results}, "fdr": fdr,
              "nulls": results[0]["null_name"] if n_permutations else None,
@@ -142,7 +150,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
 
 def _encode_space(design, space, targets, fitter, layout, metrics, keep, n_permutations, options) -> dict:
     joint, Y = design.joint, targets.values
-    _check_finite(joint, space)
+    _check_finite(joint, space, targets.ids)
     prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep else None
     with fitter.threads(joint, Y):
         fit = fitter.fit(joint, Y, prediction)
@@ -179,6 +187,8 @@ class _Targets:
     def __init__(self, responses: xr.DataArray):
         dim = sample_dim(responses)
         self.dims = tuple(d for d in ("neuroid", "time_bin") if d in responses.dims)
+        named = "stimulus_id" in responses.coords and responses["stimulus_id"].dims == (dim,)
+        self.ids = responses["stimulus_id"].values if named else np.arange(responses.sizes[dim])
         ordered = responses.transpose(dim, *self.dims)
         self.shape = ordered.shape[1:]
         flat = np.asarray(ordered.values, dtype=np.float64).reshape(ordered.shape[0], -1)
@@ -264,14 +274,13 @@ def _filter_of(responses, high_pass):
     return None if high_pass is None else float(high_pass)
 
 
-def _check_finite(values, space):
-    step = max(1, 2**24 // max(1, values.shape[1]))
-    for start in range(0, len(values), step):
-        block = np.isfinite(values[start:start + step])
-        if not block.all():
-            rows = start + np.flatnonzero(~block.all(1))
-            raise ValueError(f"features {space!r}: NaN or infinite values in rows {list_ids(rows)}. "
-                             "Remove those stimuli or fill the values.")
+def _check_finite(table, space, ids):
+    step, bad = max(1, 2**24 // max(1, len(table))), np.zeros(len(table), bool)
+    for start in range(0, table.shape[1], step):
+        bad |= ~np.isfinite(table[:, start:start + step]).all(1)
+    if bad.any():
+        raise ValueError(f"features {space!r}: NaN or infinite values in the rows of {list_ids(ids[bad])}. Leave them "
+                         "out of features and responses, or fill the values.")
 
 
 def _warn_alphas(results, alphas):

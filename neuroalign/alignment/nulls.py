@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from neuroalign.alignment.designs import Design
+from neuroalign.alignment.reduction import Reduction, reduce_features, standardise
 from neuroalign.alignment.ridge import RidgePlan, operations, plan_ridge
 from neuroalign.alignment.scoring import moments, score_moments
+from neuroalign.alignment.table import Table
 from neuroalign.linalg import free_memory, thread_limit
 from neuroalign.stats import Folds, at_least
 
@@ -45,15 +47,28 @@ class Fitter:
     inner: Sequence
     alphas: np.ndarray
     device: torch.device
+    n_nuisance: int = 0
+    reduction: Reduction | None = None
+    random_state: int = 0
 
     def threads(self, X, Y):
         """Limit the threads to what a fit of this size deserves, for a block of many."""
         return thread_limit(operations(X.shape, Y.shape, len(self.alphas)))
 
     def plan(self, X, fold: int) -> RidgePlan:
-        """Decompose a design for one outer fold."""
-        train, test = np.flatnonzero(self.outer.train[fold]), np.flatnonzero(self.outer.test[fold])
-        return plan_ridge(X[train], X[test], alphas=self.alphas, inner_folds=self.inner[fold], device=self.device)
+        """Decompose a design, whose first columns are the nuisance, for one outer fold."""
+        X = X if isinstance(X, Table) else Table([X])
+        train = X.take(np.flatnonzero(self.outer.train[fold]))
+        test = X.take(np.flatnonzero(self.outer.test[fold]))
+        options = {"alphas": self.alphas, "inner_folds": self.inner[fold], "device": self.device}
+        if self.reduction is None or X.shape[1] == self.n_nuisance:
+            return plan_ridge(train, test, **options)
+        (nuisance, features), (test_nuisance, test_features) = train.split(self.n_nuisance), test.split(self.n_nuisance)
+        parts = [reduce_features(features, test_features, self.reduction, self.random_state, self.device)]
+        if self.n_nuisance:
+            parts.insert(0, standardise(nuisance, test_nuisance))
+        train, test = (np.concatenate(side, 1) for side in zip(*parts))
+        return plan_ridge(train, test, standardize=False, **options)  # components are not to be equally large
 
     def fit(self, X, Y: np.ndarray, prediction: np.ndarray | None = None) -> Fit:
         """Predict every fold of targets (n_samples, n_targets); `prediction`, if given, is filled with it."""

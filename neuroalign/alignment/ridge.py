@@ -15,7 +15,9 @@ import torch
 from neuroalign.errors import check_option, list_ids
 from neuroalign.linalg import (
     Eigenbasis,
+    FoldKernel,
     eigenbasis,
+    kernel_eigenbasis,
     needs_float64,
     resolve,
     rows_per_chunk,
@@ -25,7 +27,7 @@ from neuroalign.linalg import (
     to_numpy,
 )
 
-__all__ = ["ALPHAS", "RidgeFit", "RidgePlan", "plan_ridge", "ridge_cv"]
+__all__ = ["ALPHAS", "RidgeFit", "RidgePlan", "plan_ridge", "read_blocks", "ridge_cv"]
 
 ALPHAS = np.logspace(-1, 6, 15)
 COLUMNS = 4096  # columns of a memory map that are read at a time
@@ -128,9 +130,9 @@ class RidgePlan:
     n_samples: int
     _inner: tuple
     _whole: Eigenbasis
-    _shift: torch.Tensor
-    _factor: torch.Tensor
     _loo: bool
+    _shift: torch.Tensor | None = None
+    _factor: torch.Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -260,6 +262,8 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
     folds = _check_inner(inner_folds, n, len(alphas))
     device = resolve(device)
     dual = solver == "dual" or (solver == "auto" and p > n)
+    if dual and not axes:
+        return _plan_streaming(X, X_test, alphas, folds, standardize, device, loo)
     design, shift, factor = _prepare(X, X_test, standardize, device, torch.float32)
     total, kernel = _shared_grams(design, n, dual, standardize)
     wide = device.type != "mps" and needs_float64(total if total is not None else kernel, alphas.min())
@@ -275,7 +279,24 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
     options["kernel"] = None if n_test or kernel is None else options["kernel"]
     whole = eigenbasis(design, index[:n], index[n:], total=None if n_test else total, axes=axes, **options)
     name = f"{'dual' if dual else 'primal'}, {'float64' if wide else 'float32'} decomposition"
-    return RidgePlan(alphas, name, n, tuple(inner), whole, shift, factor, loo)
+    return RidgePlan(alphas, name, n, tuple(inner), whole, loo, shift, factor)
+
+
+def _plan_streaming(X, X_test, alphas, folds, standardize, device, loo) -> RidgePlan:
+    """Decompose the Gram matrices of rows, added up over blocks of features: wide features are never held at once."""
+    n, n_all = len(X), len(X) + (0 if X_test is None else len(X_test))
+    rows = torch.arange(n_all, device=device)
+    pairs = [tuple(torch.as_tensor(i, device=device) for i in pair) for pair in folds] + [(rows[:n], rows[n:])]
+    for dtype in (torch.float32, torch.float64):
+        kernels = [FoldKernel(train, test, standardize, dtype) for train, test in pairs]
+        for _, block, _, _ in read_blocks(X, X_test, standardize, device, dtype):
+            for kernel in kernels:
+                kernel.add(block)
+        if device.type == "mps" or not needs_float64(kernels[-1].gram, alphas.min()):
+            break
+    name = f"dual, {str(dtype).removeprefix('torch.')} decomposition"
+    *inner, whole = [kernel_eigenbasis(kernel) for kernel in kernels]
+    return RidgePlan(alphas, name, n, tuple((basis, *pair) for basis, pair in zip(inner, pairs)), whole, loo)
 
 
 @dataclass(frozen=True)
@@ -319,24 +340,40 @@ def _add_squared_errors(total, basis, projected, target, alphas):
 def _prepare(X, X_test, standardize, device, dtype):
     """Stack training and test rows, centred (and scaled) by the training rows; columns are read in chunks."""
     n, p = np.shape(X)
-    if p == 0:
-        raise ValueError("X: it has no features.")
     n_all = n + (0 if X_test is None else len(X_test))
     design = torch.empty(n_all, p, dtype=dtype, device=device)
-    shift, factor = (torch.empty(p, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-                     for _ in range(2))
+    shift, factor = (torch.empty(p, dtype=_widest(device), device=device) for _ in range(2))
+    for part, block, shift[part], factor[part] in read_blocks(X, X_test, standardize, device, dtype):
+        design[:, part] = block
+    return design, shift, factor
+
+
+def read_blocks(X, X_test, standardize, device, dtype):
+    """Yield blocks of columns, training rows then test rows, centred (and scaled) by the training rows.
+
+    Yields
+    ------
+    part : slice of columns
+    block : tensor of shape (n_train + n_test, some)
+    shift, factor : tensor of shape (some,)
+    """
+    p = np.shape(X)[1]
+    if p == 0:
+        raise ValueError("X: it has no features.")
     for start in range(0, p, COLUMNS):
-        part = slice(start, start + COLUMNS)
-        block = _as_tensor(X, part, device, shift.dtype)
+        part = slice(start, min(start + COLUMNS, p))
+        block = _as_tensor(X, part, device, _widest(device))
         if not torch.isfinite(block).all():
             bad = start + torch.nonzero(~torch.isfinite(block).all(0)).ravel().cpu().numpy()
             raise ValueError(f"X: NaN or infinite values in features {list_ids(bad)}. Remove or fill them.")
-        shift[part], factor[part] = standardisation(block, standardize)
-        design[:n, part] = (block - shift[part]) * factor[part]
+        shift, factor = standardisation(block, standardize)
         if X_test is not None:
-            rows = _as_tensor(X_test, part, device, shift.dtype)
-            design[n:, part] = (rows - shift[part]) * factor[part]
-    return design, shift, factor
+            block = torch.cat([block, _as_tensor(X_test, part, device, block.dtype)])
+        yield part, ((block - shift) * factor).to(dtype), shift, factor
+
+
+def _widest(device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _shared_grams(design, n, dual, standardize):

@@ -41,6 +41,8 @@ def encode(
     average_subjects: Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")] = False,
     cv: Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")] = "auto",
     n_splits: Annotated[int, typer.Option(help="Outer folds.")] = 5,
+    reduce: Annotated[str | None, typer.Option(help="Within training folds: pca:50, pca:0.9, random:300.")]
+    = None,
     metric: Metrics = None,
     permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 0,
     on_missing: Missing = "error",
@@ -63,7 +65,7 @@ def encode(
                                           random_state=random_state)
     scores = na.encode(
         features, recorded, nuisance=nuisance, hrf=hrf, at=at, cv=cv, n_splits=n_splits,
-        n_permutations=permutations, ceiling=ceiling, on_missing=on_missing, device=device,
+        reduce=reduce, n_permutations=permutations, ceiling=ceiling, on_missing=on_missing, device=device,
         random_state=random_state,
         **({"metric": tuple(metric)} if metric else {}),
     )

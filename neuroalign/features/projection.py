@@ -106,10 +106,11 @@ class RandomProjector:
         if width <= self.n_components:
             return values
         if width not in self._matrices:
-            self._matrices[width] = self._make(width).to(values.device)
+            self._matrices[width] = self.matrix(width).to(values.device)
         return (self._matrices[width] @ values.T).T
 
-    def _make(self, width: int) -> torch.Tensor:
+    def matrix(self, width: int) -> torch.Tensor:
+        """Return the sparse matrix (n_components, width) of rows of a width."""
         from sklearn.random_projection import SparseRandomProjection
 
         seed = child_seed(self.random_state, "projection")

@@ -1,16 +1,26 @@
 """Torch underneath everything: device and dtype, memory budget, Gram matrices, the robust eigendecomposition."""
 
 from neuroalign.linalg.device import free_memory, resolve, rows_per_chunk, to_numpy, to_tensor
-from neuroalign.linalg.gram import Eigenbasis, eigenbasis, needs_float64, second_moment, standardisation
+from neuroalign.linalg.gram import (
+    Eigenbasis,
+    FoldKernel,
+    eigenbasis,
+    kernel_eigenbasis,
+    needs_float64,
+    second_moment,
+    standardisation,
+)
 from neuroalign.linalg.solve import eigh_psd
 from neuroalign.linalg.threads import free_cores, thread_limit
 
 __all__ = [
     "Eigenbasis",
+    "FoldKernel",
     "eigenbasis",
     "eigh_psd",
     "free_cores",
     "free_memory",
+    "kernel_eigenbasis",
     "needs_float64",
     "resolve",
     "rows_per_chunk",

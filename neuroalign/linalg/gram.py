@@ -6,7 +6,15 @@ import torch
 
 from neuroalign.linalg.solve import eigh_psd
 
-__all__ = ["Eigenbasis", "eigenbasis", "needs_float64", "second_moment", "standardisation"]
+__all__ = [
+    "Eigenbasis",
+    "FoldKernel",
+    "eigenbasis",
+    "kernel_eigenbasis",
+    "needs_float64",
+    "second_moment",
+    "standardisation",
+]
 
 # A column whose spread is below this share of its spread over all rows is taken for constant.
 CONSTANT = 1e-6
@@ -25,16 +33,16 @@ class Eigenbasis:
         Test rows, centred and scaled as the training rows.
     axes : tensor of shape (n_features, n_components), or None
         Orthonormal axes, where asked for.
-    mean, scale : tensor of shape (n_features,)
-        ``(X - mean) * scale`` is what was decomposed; the scale of a constant column is 0.
+    mean, scale : tensor of shape (n_features,), or None
+        ``(X - mean) * scale`` is what was decomposed; the scale of a constant column is 0. None with a kernel.
     """
 
     values: torch.Tensor
     basis: torch.Tensor
     rows: torch.Tensor
     axes: torch.Tensor | None
-    mean: torch.Tensor
-    scale: torch.Tensor
+    mean: torch.Tensor | None
+    scale: torch.Tensor | None
 
 
 def standardisation(X: torch.Tensor, standardize: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,12 +128,50 @@ def eigenbasis(X: torch.Tensor, train: torch.Tensor, test: torch.Tensor, *, stan
         else:
             part = (part - mean) * scale
             gram, cross = part @ part.T, ((X[test] - mean) * scale) @ part.T
-        values, vectors = _leading(*eigh_psd(gram))
-        root = values.sqrt()
-        basis, rows = vectors * root, cross @ (vectors / root)
-        directions = part.T @ (vectors / root) if axes else None
+        values, vectors, basis, rows = _of_kernel(gram, cross)
+        directions = part.T @ (vectors / values.sqrt()) if axes else None
     directions = None if directions is None else directions.to(dtype)
     return Eigenbasis(values.to(dtype), basis.to(dtype), rows.to(dtype), directions, mean, scale)
+
+
+class FoldKernel:
+    """The Gram matrix of one fold's rows, added up over blocks of features, so that all of them are never held.
+
+    Parameters
+    ----------
+    train, test : tensor of int
+    standardize : bool
+        As in `eigenbasis`.
+    dtype : torch dtype
+        float64 where `needs_float64` says so of ``gram``.
+    """
+
+    def __init__(self, train: torch.Tensor, test: torch.Tensor, standardize: bool, dtype: torch.dtype):
+        self.train, self.test, self.standardize = train, test, standardize
+        zeros = {"dtype": dtype, "device": train.device}
+        self.gram = torch.zeros(len(train), len(train), **zeros)
+        self.cross = torch.zeros(len(test), len(train), **zeros)
+
+    def add(self, block: torch.Tensor) -> None:
+        """Add a block of features (n, some) whose columns are about centred."""
+        part = block[self.train]
+        mean = part.mean(0)
+        scale = _fold_scale(part, mean, self.standardize)
+        part = (part - mean) * scale
+        self.gram.addmm_(part, part.T)
+        self.cross.addmm_((block[self.test] - mean) * scale, part.T)
+
+
+def kernel_eigenbasis(kernel: FoldKernel, dtype: torch.dtype = torch.float32) -> Eigenbasis:
+    """Decompose the training rows of a fold by its kernel; there are no axes."""
+    values, _, basis, rows = _of_kernel(kernel.gram, kernel.cross)
+    return Eigenbasis(values.to(dtype), basis.to(dtype), rows.to(dtype), None, None, None)
+
+
+def _of_kernel(gram, cross):
+    values, vectors = _leading(*eigh_psd(gram))
+    root = values.sqrt()
+    return values, vectors, vectors * root, cross @ (vectors / root)
 
 
 def _fold_scale(part, mean, standardize):

@@ -357,7 +357,7 @@ def test_bad_features_are_named():
     features, responses = toy()
     broken = features.copy(deep=True)
     broken[5, 1] = np.inf
-    with pytest.raises(ValueError, match="'toy:block1:all': NaN or infinite values in rows '5'"):
+    with pytest.raises(ValueError, match="'toy:block1:all': NaN or infinite values in the rows of 's005'"):
         na.encode(broken, responses)
     with pytest.raises(TypeError, match="make_features"):
         na.encode(features.values, responses)
