@@ -155,7 +155,7 @@ def _read(path: str) -> list[ZooEntry]:
     ids = [entry.id for entry in entries]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
-        raise ValueError(f"zoo {path!r}: {list_ids(twice)} occur more than once.")
+        raise ValueError(f"zoo {path!r}: more than once: {list_ids(twice)}.")
     return entries
 
 

@@ -75,7 +75,7 @@ def test_bad_entries_are_named(change, words, tmp_path):
 
 def test_entries_twice_and_a_missing_file(tmp_path):
     (tmp_path / "zoo.yaml").write_text(OWN + OWN.removeprefix("models:\n"))
-    with pytest.raises(ValueError, match="'mine' occur more than once"):
+    with pytest.raises(ValueError, match="more than once: 'mine'"):
         list_models(tmp_path / "zoo.yaml")
     with pytest.raises(FileNotFoundError, match="zoo: no file"):
         list_models(tmp_path / "none.yaml")
