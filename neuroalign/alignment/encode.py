@@ -1,22 +1,15 @@
 """Predict measured responses from feature spaces, and say how well, against which null and which ceiling."""
 
-import hashlib
-from collections.abc import Mapping
-
 import numpy as np
 import xarray as xr
 
-from neuroalign.alignment.designs import EventTiming, make_designs, make_nuisance, match_rows
 from neuroalign.alignment.metrics import resolve_metrics
-from neuroalign.alignment.nulls import Fitter, Tally, null_by_features, null_by_responses
-from neuroalign.alignment.reduction import parse_reduction
-from neuroalign.alignment.reliability import find_reliability
-from neuroalign.alignment.ridge import ALPHAS
+from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses
+from neuroalign.alignment.problem import set_up
 from neuroalign.alignment.scoring import fold_scores, score_moments
-from neuroalign.alignment.splits import make_layout, make_permutations, nested_folds
-from neuroalign.data import sample_dim, scores, validate_responses
+from neuroalign.alignment.splits import make_permutations
+from neuroalign.data import sample_dim, scores
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
-from neuroalign.linalg import resolve
 from neuroalign.stats import ceiling_of
 from neuroalign.stats import fdr as adjust
 
@@ -28,11 +21,10 @@ EDGE_SHARE = 0.05
 
 def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
            n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
-           hrf: str | None = None,
-           at: str = "onset", high_pass="auto", metric=("r.pooled", "r2.pooled"), n_permutations: int = 0,
-           null: str = "auto", min_shift: float = 0.1, block: float | None = None, fdr: str = "bh", ceiling=None,
-           repeats: str = "average", on_missing: str = "error", keep=(), random_state: int = 0,
-           device="auto") -> xr.Dataset:
+           hrf: str | None = None, at: str = "onset", high_pass="auto", metric=("r.pooled", "r2.pooled"),
+           n_permutations: int = 0, null: str = "auto", min_shift: float = 0.1, block: float | None = None,
+           fdr: str = "bh", ceiling=None, repeats: str = "average", on_missing: str = "error", keep=(),
+           random_state: int = 0, device="auto") -> xr.Dataset:
     """Score how well feature spaces predict responses by cross-validated ridge regression.
 
     Every neuroid (and time bin) gets its own penalty by inner cross-validation. Features are standardised by the
@@ -115,37 +107,27 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     metrics = [m.name for m in resolve_metrics(metric, ("encoding",))]
     for name in keep:
         check_option("keep", name, KEEP)
-    alphas = np.asarray(ALPHAS if alphas is None else alphas, float)
     with collect_warnings() as said:
-        validate_responses(responses)
-        reliability = find_reliability(responses, ceiling, repeats, random_state)
-        timing = EventTiming(hrf, at, _filter_of(responses, high_pass))
-        spaces, responses = match_rows(features, responses, timing, repeats=repeats, on_missing=on_missing)
-        layout = make_layout(responses, groups, gap, hrf)
-        outer, inner = nested_folds(layout, cv, inner_cv, n_splits, n_inner_splits, random_state)
-        columns, names = make_nuisance(nuisance, spaces, responses, timing)
-        targets = _Targets(responses)
-        reduction = parse_reduction(reduce)
-        fitter = Fitter(outer, inner, alphas, resolve(device), columns.shape[1], reduction, random_state)
+        problem = set_up(features, responses, nuisance=nuisance, cv=cv, inner_cv=inner_cv, n_splits=n_splits,
+                         n_inner_splits=n_inner_splits, groups=groups, gap=gap, alphas=alphas, reduce=reduce, hrf=hrf,
+                         at=at, high_pass=high_pass, ceiling=ceiling, repeats=repeats, on_missing=on_missing,
+                         random_state=random_state, device=device)
+        targets, fitter, columns = problem.targets, problem.fitter, problem.nuisance
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
         results = []
-        for space, make in make_designs(spaces, responses, columns, timing).items():
-            results.append(_encode_space(make(), space, targets, fitter, layout, metrics, keep, n_permutations,
-                                         options))
+        for space, make in problem.designs().items():
+            results.append(_encode_space(make(), space, targets, fitter, problem.layout, metrics, keep,
+                                         n_permutations, options))
         baseline = None
         if columns.shape[1]:
             sums = fitter.fit(columns, targets.values).sums
             baseline = np.stack([targets.spread(score_moments(m, sums)) for m in metrics])
-        _warn_alphas(results, alphas)
-    attrs = {"analysis": "encode", "folds": outer.describe(), "warnings": said, "random_state": random_state,
-             "inner_folds": next(f if isinstance(f, str) else f.name for f in inner), "alphas": alphas.tolist(),
-             "aggregation": {m: m.split(".")[1] for m in metrics}, "gap": layout.gap_seconds, "nuisance": names,
-             "reduce": reduction.name if reduction else None,
-             "hrf": hrf, "at": at if hrf else None, "high_pass": timing.high_pass, "repeats": repeats,
+        _warn_alphas(results, fitter.alphas)
+    attrs = {"analysis": "encode", "warnings": said, **problem.describe(),
+             "aggregation": {m: m.split(".")[1] for m in metrics}, "repeats": repeats,
              "solver": {r["space"]: r["solver"] for r in results}, "fdr": fdr,
-             "nulls": results[0]["null_name"] if n_permutations else None,
-             "ceiling": reliability.source, "fingerprints": _fingerprints(spaces, responses)}
-    return _assemble(results, spaces, responses, targets, metrics, outer, reliability, baseline, fdr, attrs)
+             "nulls": results[0]["null_name"] if n_permutations else None}
+    return _assemble(results, problem, metrics, baseline, fdr, attrs)
 
 
 def _encode_space(design, space, targets, fitter, layout, metrics, keep, n_permutations, options) -> dict:
@@ -181,50 +163,9 @@ def _null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutati
     return {"null_name": told, "p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
 
 
-class _Targets:
-    """Responses as standardised columns; NaN and constant ones are set aside and come back as NaN."""
-
-    def __init__(self, responses: xr.DataArray):
-        dim = sample_dim(responses)
-        self.dims = tuple(d for d in ("neuroid", "time_bin") if d in responses.dims)
-        named = "stimulus_id" in responses.coords and responses["stimulus_id"].dims == (dim,)
-        self.ids = responses["stimulus_id"].values if named else np.arange(responses.sizes[dim])
-        ordered = responses.transpose(dim, *self.dims)
-        self.shape = ordered.shape[1:]
-        flat = np.asarray(ordered.values, dtype=np.float64).reshape(ordered.shape[0], -1)
-        finite = np.isfinite(flat).all(0)
-        known = np.where(finite, flat, 0.0)
-        mean, sd = known.mean(0), known.std(0)
-        constant = finite & ~(sd > 1e-7 * np.abs(mean))
-        self.usable = finite & ~constant
-        self._warn(responses, ~finite, "nan-target", "hold NaN or infinite values")
-        self._warn(responses, constant, "constant-target", "are constant")
-        if not self.usable.any():
-            raise ValueError("responses: every neuroid is NaN or constant; there is nothing to predict.")
-        self.mean, self.sd = mean[self.usable], sd[self.usable]
-        self.values = ((flat[:, self.usable] - self.mean) / self.sd).astype(np.float32)
-
-    def spread(self, values: np.ndarray) -> np.ndarray:
-        """Put values of the usable columns (last axis) back in place, shape (..., neuroid[, time_bin])."""
-        full = np.full((*values.shape[:-1], len(self.usable)), np.nan, values.dtype)
-        full[..., self.usable] = values
-        return full.reshape(*values.shape[:-1], *self.shape)
-
-    def in_units(self, prediction: np.ndarray) -> np.ndarray:
-        """Predictions in the units of the responses."""
-        return self.spread((prediction * self.sd + self.mean).astype(np.float32))
-
-    def _warn(self, responses, bad, code, what):
-        per_neuroid = bad.reshape(self.shape[0], -1).any(1)
-        if not per_neuroid.any():
-            return
-        name = "neuroid_id" if "neuroid_id" in responses.coords else "neuroid"
-        ids = responses[name].values[per_neuroid]
-        warn_user(f"{len(ids)} of {len(per_neuroid)} neuroids {what} and get NaN scores: {list_ids(ids)}.", code, ids)
-
-
-def _assemble(results, spaces, responses, targets, metrics, outer, reliability, baseline, fdr, attrs):
-    where = targets.dims
+def _assemble(results, problem, metrics, baseline, fdr, attrs):
+    targets, spaces, responses, outer = problem.targets, problem.spaces, problem.responses, problem.fitter.outer
+    reliability, where = problem.reliability, targets.dims
 
     def stack(key, axis=1):
         return np.stack([targets.spread(r[key]) for r in results], axis)
@@ -265,15 +206,6 @@ def _assemble(results, spaces, responses, targets, metrics, outer, reliability, 
     return scores.make(variables, coords, attrs)
 
 
-def _filter_of(responses, high_pass):
-    if isinstance(high_pass, str):
-        check_option("high_pass", high_pass, ("auto",))
-        high_pass = responses.attrs.get("high_pass")
-    if high_pass is not None and not float(high_pass) > 0:
-        raise ValueError(f"high_pass: got {high_pass!r}, expected a frequency in Hz above 0, or None.")
-    return None if high_pass is None else float(high_pass)
-
-
 def _check_finite(table, space, ids):
     step, bad = max(1, 2**24 // max(1, len(table))), np.zeros(len(table), bool)
     for start in range(0, table.shape[1], step):
@@ -294,11 +226,3 @@ def _warn_alphas(results, alphas):
             warn_user(f"the {word} penalty of the grid ({edge:g}) was chosen for more than {EDGE_SHARE:.0%} of the "
                       f"targets in {len(hit)} of {len(results)} spaces (at most {hit[worst]:.0%}, in {worst!r}); "
                       f"{further} may do better. Widen alphas.", "alpha-edge", hit)
-
-
-def _fingerprints(spaces: Mapping, responses) -> dict:
-    def digest(array):
-        stored = array.attrs.get("fingerprint")
-        return stored or hashlib.sha256(np.ascontiguousarray(array.data)).hexdigest()
-
-    return {"responses": digest(responses), **{name: digest(space) for name, space in spaces.items()}}

@@ -1,0 +1,140 @@
+"""The setting of an encoding analysis: matched rows, targets as columns, folds, nuisance, and what fits them."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from neuroalign.alignment.designs import Design, EventTiming, make_designs, make_nuisance, match_rows
+from neuroalign.alignment.nulls import Fitter
+from neuroalign.alignment.reduction import parse_reduction
+from neuroalign.alignment.reliability import Reliability, find_reliability
+from neuroalign.alignment.ridge import ALPHAS
+from neuroalign.alignment.splits import Layout, make_layout, nested_folds
+from neuroalign.data import sample_dim, validate_responses
+from neuroalign.errors import check_option, list_ids, warn_user
+from neuroalign.linalg import resolve
+
+__all__ = ["Problem", "Targets", "set_up"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Feature spaces and responses on the same rows, and how they are fitted.
+
+    Attributes
+    ----------
+    spaces : dict of DataArray
+    responses : DataArray
+    targets : Targets
+    layout : Layout
+    timing : EventTiming
+    nuisance : array of shape (n_samples, n_columns)
+    nuisance_names : list of str
+    fitter : Fitter
+        With the nested folds.
+    reliability : Reliability
+    """
+
+    spaces: Mapping[str, xr.DataArray]
+    responses: xr.DataArray
+    targets: "Targets"
+    layout: Layout
+    timing: EventTiming
+    nuisance: np.ndarray
+    nuisance_names: list[str]
+    fitter: Fitter
+    reliability: Reliability
+
+    def designs(self) -> dict[str, Callable[[], Design]]:
+        """Return a function that makes the design of each space: they are made one at a time."""
+        return make_designs(self.spaces, self.responses, self.nuisance, self.timing)
+
+    def describe(self) -> dict:
+        """Return what goes into the attrs of Scores."""
+        fitter, timing = self.fitter, self.timing
+        return {"folds": fitter.outer.describe(),
+                "inner_folds": next(f if isinstance(f, str) else f.name for f in fitter.inner),
+                "random_state": fitter.random_state, "alphas": fitter.alphas.tolist(),
+                "reduce": fitter.reduction.name if fitter.reduction else None, "nuisance": self.nuisance_names,
+                "gap": self.layout.gap_seconds, "hrf": timing.hrf, "at": timing.at if timing.hrf else None,
+                "high_pass": timing.high_pass, "ceiling": self.reliability.source,
+                "fingerprints": _fingerprints(self.spaces, self.responses)}
+
+
+def set_up(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
+           n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
+           hrf: str | None = None, at: str = "onset", high_pass="auto", ceiling=None, repeats: str = "average",
+           on_missing: str = "error", random_state: int = 0, device="auto") -> Problem:
+    """Match rows, resolve folds and nuisance; the parameters are those of `neuroalign.encode`."""
+    validate_responses(responses)
+    reliability = find_reliability(responses, ceiling, repeats, random_state)
+    timing = EventTiming(hrf, at, _filter_of(responses, high_pass))
+    spaces, responses = match_rows(features, responses, timing, repeats=repeats, on_missing=on_missing)
+    layout = make_layout(responses, groups, gap, hrf)
+    outer, inner = nested_folds(layout, cv, inner_cv, n_splits, n_inner_splits, random_state)
+    columns, names = make_nuisance(nuisance, spaces, responses, timing)
+    fitter = Fitter(outer, inner, np.asarray(ALPHAS if alphas is None else alphas, float), resolve(device),
+                    columns.shape[1], parse_reduction(reduce), random_state)
+    return Problem(spaces, responses, Targets(responses), layout, timing, columns, names, fitter, reliability)
+
+
+class Targets:
+    """Responses as standardised columns; NaN and constant ones are set aside and come back as NaN."""
+
+    def __init__(self, responses: xr.DataArray):
+        dim = sample_dim(responses)
+        self.dims = tuple(d for d in ("neuroid", "time_bin") if d in responses.dims)
+        named = "stimulus_id" in responses.coords and responses["stimulus_id"].dims == (dim,)
+        self.ids = responses["stimulus_id"].values if named else np.arange(responses.sizes[dim])
+        ordered = responses.transpose(dim, *self.dims)
+        self.shape = ordered.shape[1:]
+        flat = np.asarray(ordered.values, dtype=np.float64).reshape(ordered.shape[0], -1)
+        finite = np.isfinite(flat).all(0)
+        known = np.where(finite, flat, 0.0)
+        mean, sd = known.mean(0), known.std(0)
+        constant = finite & ~(sd > 1e-7 * np.abs(mean))
+        self.usable = finite & ~constant
+        self._warn(responses, ~finite, "nan-target", "hold NaN or infinite values")
+        self._warn(responses, constant, "constant-target", "are constant")
+        if not self.usable.any():
+            raise ValueError("responses: every neuroid is NaN or constant; there is nothing to predict.")
+        self.mean, self.sd = mean[self.usable], sd[self.usable]
+        self.values = ((flat[:, self.usable] - self.mean) / self.sd).astype(np.float32)
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Put values of the usable columns (last axis) back in place, shape (..., neuroid[, time_bin])."""
+        full = np.full((*values.shape[:-1], len(self.usable)), np.nan, values.dtype)
+        full[..., self.usable] = values
+        return full.reshape(*values.shape[:-1], *self.shape)
+
+    def in_units(self, prediction: np.ndarray) -> np.ndarray:
+        """Predictions in the units of the responses."""
+        return self.spread((prediction * self.sd + self.mean).astype(np.float32))
+
+    def _warn(self, responses, bad, code, what):
+        per_neuroid = bad.reshape(self.shape[0], -1).any(1)
+        if not per_neuroid.any():
+            return
+        name = "neuroid_id" if "neuroid_id" in responses.coords else "neuroid"
+        ids = responses[name].values[per_neuroid]
+        warn_user(f"{len(ids)} of {len(per_neuroid)} neuroids {what} and get NaN scores: {list_ids(ids)}.", code, ids)
+
+
+def _filter_of(responses, high_pass):
+    if isinstance(high_pass, str):
+        check_option("high_pass", high_pass, ("auto",))
+        high_pass = responses.attrs.get("high_pass")
+    if high_pass is not None and not float(high_pass) > 0:
+        raise ValueError(f"high_pass: got {high_pass!r}, expected a frequency in Hz above 0, or None.")
+    return None if high_pass is None else float(high_pass)
+
+
+def _fingerprints(spaces: Mapping, responses) -> dict:
+    def digest(array):
+        stored = array.attrs.get("fingerprint")
+        return stored or hashlib.sha256(np.ascontiguousarray(array.data)).hexdigest()
+
+    return {"responses": digest(responses), **{name: digest(space) for name, space in spaces.items()}}
