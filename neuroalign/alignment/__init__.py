@@ -7,12 +7,18 @@ from neuroalign.alignment.encode import encode
 
 _PUBLIC = {
     "ALPHAS": "ridge",
+    "BandedFit": "band_fit",
+    "BandedPlan": "banded",
+    "BandedRidgeEncoder": "banded_estimator",
     "METRICS": "metrics",
     "Metric": "metrics",
     "RidgeEncoder": "estimator",
     "RidgeFit": "ridge",
     "RidgePlan": "ridge",
+    "band_candidates": "banded",
+    "banded_ridge_cv": "banded",
     "compare": "comparison",
+    "encode_stimuli": "stimulus_scores",
     "compare_selected": "selection",
     "condensed_distances": "rdm",
     "get_metric": "metrics",
@@ -20,10 +26,13 @@ _PUBLIC = {
     "kernel_cka": "cka",
     "list_metrics": "metrics",
     "pair_distances": "rdm",
+    "pattern_correlation": "stimulus_scores",
     "partition_rsa": "rdm_partition",
+    "plan_banded": "banded",
     "plan_ridge": "ridge",
     "rdms": "rdm",
     "ridge_cv": "ridge",
+    "two_versus_two": "stimulus_scores",
 }
 
 __all__ = ["encode", *_PUBLIC]
