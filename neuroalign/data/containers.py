@@ -67,6 +67,10 @@ def film_frames(path, kind: str, start: float = 0.0, *, jump: bool = True) -> It
         stream, zero = stream_of(container, kind), origin(container)
         if stream is None:
             raise ValueError(f"the film {str(path)!r} has no {'pictures' if kind == 'video' else 'sound'}.")
+        # AVI stamps packets alone, and those of B-frames are out of order: such frames are counted from the first on.
+        if kind == "video" and container.format.name == "avi" and stream.codec_context.has_b_frames:
+            yield from ((k / float(stream.average_rate), frame) for k, frame in enumerate(container.decode(stream)))
+            return
         target = start - (PREROLL if kind == "audio" else 0)
         jump = jump and target > 0 and container.format.name not in NO_INDEX
         if jump:

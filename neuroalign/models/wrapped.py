@@ -1,6 +1,7 @@
 """Any torch module as a model: a preprocessing callable and the names of its layers."""
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,6 +11,7 @@ from torch import nn
 
 from neuroalign import linalg
 from neuroalign.data import MODALITIES
+from neuroalign.data.stimuli import clip_window
 from neuroalign.errors import check_option, suggest
 from neuroalign.models.adapter import BadStimuli, Inputs, Layer, LoadedModel
 from neuroalign.models.blocks import has_module, to_tokens
@@ -39,7 +41,8 @@ def wrap(
         Called with one tensor, the stacked results of `preprocess`.
     preprocess : callable
         One RGB image (PIL), one text, or the path of a sound or a video, -> tensor (without batch dimension); all of
-        one shape.
+        one shape. For clips it is also given ``start=`` and ``stop=``, seconds in the file (`stop` may be None: to its
+        end); `neuroalign.data.sounds.read_sound` and `neuroalign.data.videos.frames_at` read such windows.
     layers : sequence of str
         Module paths to take the output of, or patterns such as ``"blocks.*"`` (a ``*`` stands within one part of a
         path), in order of computation. Outputs may be (batch, feature), (batch, token, feature), (batch, channel,
@@ -110,6 +113,10 @@ class Wrapped:
         absent = [s["stimulus_id"] for s in stimuli if not HAS[self.modalities[0]](s)]
         if absent:
             raise BadStimuli(f"no {self.modalities[0]}, and this model needs one.", absent, "Leave them out.")
+        clips = [s["stimulus_id"] for s in stimuli if self._window(s)]
+        if clips and not {"start", "stop"} <= set(inspect.signature(model.processors[self.modalities[0]]).parameters):
+            raise BadStimuli("a window of its file, and the preprocess of this model takes whole files.", clips,
+                             "Give a preprocess(path, start=0.0, stop=None), or leave out the columns start and stop.")
 
     def length(self, model: LoadedModel, stimulus: Mapping) -> int:
         """Return 1: all inputs have one shape."""
@@ -123,7 +130,7 @@ class Wrapped:
         for stimulus in stimuli:
             try:
                 value = open_image(stimulus["image"]) if self.opened else stimulus[modality]
-                tensors.append(model.processors[modality](value))
+                tensors.append(model.processors[modality](value, **self._window(stimulus)))
             except ValueError as error:
                 raise BadStimuli(str(error), [stimulus["stimulus_id"]]) from error
         shapes = {tuple(t.shape) for t in tensors}
@@ -131,6 +138,11 @@ class Wrapped:
             raise ValueError(f"wrap: preprocess gave tensors of shapes {sorted(shapes)}, expected one shape.")
         batch = torch.stack(tensors).to(model.device)
         return Inputs({"x": batch.to(model.dtype) if batch.is_floating_point() else batch}, {modality: {}})
+
+    def _window(self, stimulus: Mapping) -> dict:
+        """Return what `preprocess` is given of a clip beside its path."""
+        start, stop = clip_window(stimulus) if self.modalities[0] in ("audio", "video") else (0.0, None)
+        return {} if (start, stop) == (0.0, None) else {"start": start, "stop": stop}
 
     def forward(self, model: LoadedModel, inputs: Inputs) -> Any:
         """Run the module on the stacked tensors."""

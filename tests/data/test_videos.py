@@ -66,6 +66,14 @@ def test_frames_that_are_not_evenly_spaced(tmp_path):
     np.testing.assert_allclose([s for s, _ in iter_frames(path)], stamps, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4", "a.mkv"])
+def test_frames_that_are_stored_out_of_order(name, tmp_path):
+    path = tiny_film.write_film(tmp_path / name, sound=False, b_frames=2)
+    moments = np.arange(0.02, 4, 0.31)
+    got = [edge(f) for f in frames_at(path, moments)]
+    np.testing.assert_array_equal(got, tiny_film.left_edge(np.floor(moments * 25) / 25, SECONDS))
+
+
 def test_a_film_that_was_turned_is_shown_upright(tmp_path):
     straight = tiny_film.write_film(tmp_path / "a.mp4", 1.0, sound=False)
     turned = tiny_film.write_film(tmp_path / "b.mp4", 1.0, sound=False, turned=90)

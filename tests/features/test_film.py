@@ -15,7 +15,7 @@ from scipy.signal import resample_poly
 import neuroalign as na
 from neuroalign.data.sounds import read_sound
 from neuroalign.data.videos import iter_frames
-from neuroalign.models import BadStimuli, load_model
+from neuroalign.models import BadStimuli, load_model, wrap
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 import tiny_film
@@ -155,3 +155,26 @@ def test_the_command_line_extracts_windows_of_a_manifest(film, folders, tmp_path
     stored = [np.load(p) for p in sorted((tmp_path / "store").rglob("*.npy"))]
     wanted = [np.load(p) for p in sorted((tmp_path / "other").rglob("*.npy"))]
     assert len(stored) == len(expected) and all(map(np.array_equal, stored, wanted))
+
+
+def test_wrapped_models_are_given_windows_or_refuse_them(film, tmp_path):
+    clips = na.StimulusSet.from_film(film, [0.5, 2.5], tmin=0, tmax=0.5, modalities=["audio"])
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(22050, 4))
+
+    def read(path, start=0.0, stop=None):
+        return torch.from_numpy(read_sound(path, start, stop)[0])
+
+    own = wrap(net, read, ["1"], name="own", modality="audio", device="cpu")
+    (space,) = na.extract(own, clips, store=tmp_path, **QUIET).values()
+    with torch.no_grad():
+        expected = net(torch.stack([read(film, 0.5, 1.0), read(film, 2.5, 3.0)]))
+    np.testing.assert_allclose(space.values, expected, atol=1e-5)
+    whole = wrap(net, lambda path: torch.zeros(22050), ["1"], name="whole", modality="audio", device="cpu")
+    with pytest.raises(BadStimuli, match="takes whole files"):
+        na.extract(whole, clips, store=tmp_path, **QUIET)
+
+
+def test_the_size_of_moments_is_estimated(film, model):
+    clips = na.StimulusSet.sliding(film, window=1.0, step=1.0)
+    table = na.features.estimate(model("videomae"), clips, pooling="moment")
+    assert set(table.n_rows) == {8} and set(table.n_features) == {32}

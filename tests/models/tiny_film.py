@@ -33,7 +33,7 @@ def wave(seconds: float, rate: int) -> np.ndarray:
 
 
 def write_film(path, seconds: float = 4.0, fps: int = 25, *, sound: bool = True, pictures: bool = True, stamps=None,
-               turned: int = 0, options=None):
+               turned: int = 0, b_frames: int = 0, options=None):
     """Write the film in the codecs of its suffix; `stamps` are the seconds of its frames, if they are not even."""
     picture_codec, sound_codec, rate = CODECS[path.suffix]
     with av.open(str(path), "w", options=options or {}) as out:
@@ -42,6 +42,8 @@ def write_film(path, seconds: float = 4.0, fps: int = 25, *, sound: bool = True,
             video = out.add_stream(picture_codec, rate=fps)
             video.width = video.height = SIDE
             video.pix_fmt, video.gop_size = "yuv420p", 12
+            if b_frames:
+                video.max_b_frames = b_frames
             if turned:
                 video.set_display_rotation(turned)
             times = np.arange(round(seconds * fps)) / fps if stamps is None else stamps
