@@ -12,6 +12,9 @@ from neuroalign.errors import suggest
 
 __all__ = ["METRICS", "Metric", "get_metric", "list_metrics", "resolve_metrics"]
 
+CALLS = {"encoding": "encode", "stimulus": "encode_stimuli", "partition": "partition_rsa"}
+
+
 @dataclass(frozen=True)
 class Metric:
     """One named metric.
@@ -19,9 +22,10 @@ class Metric:
     Attributes
     ----------
     name : str
-    kind : {"encoding", "rdm", "features", "partition"}
-        What it is computed from: out-of-fold predictions (`encode`), dissimilarities or two arrays of
-        features (`compare`), two models at once (`partition_rsa`).
+    kind : {"encoding", "stimulus", "rdm", "features", "partition"}
+        What it is computed from: out-of-fold predictions of a neuroid (`encode`), of the pattern of a stimulus
+        (`encode_stimuli`), dissimilarities or two arrays of features (`compare`), two models at once
+        (`partition_rsa`).
     method : str
         The statistic, without the aggregation: for example ``"spearman"``.
     aggregation : str
@@ -104,7 +108,20 @@ def _feature_metrics() -> list[Metric]:
     ]
 
 
-METRICS: dict[str, Metric] = {m.name: m for m in (*_encoding_metrics(), *_rdm_metrics(), *_feature_metrics())}
+def _stimulus_metrics() -> list[Metric]:
+    after = "of the held-out pattern over neuroids, after the training mean was taken off each neuroid"
+    source = "Mitchell et al. 2008, Science 320:1191"
+    return [
+        Metric("r.stimulus", "stimulus", "r", f"Pearson correlation {after}; mean over stimuli", source,
+               symmetric=False),
+        Metric("2v2", "stimulus", "2v2", f"share of the pairs of stimuli told apart by cosine distance {after}; ties "
+               "are a half", source, symmetric=False, chance=0.5),
+    ]
+
+
+METRICS: dict[str, Metric] = {
+    m.name: m for m in (*_encoding_metrics(), *_stimulus_metrics(), *_rdm_metrics(), *_feature_metrics())
+}
 
 
 def get_metric(name: str) -> Metric:
@@ -141,6 +158,6 @@ def resolve_metrics(metric: str | Iterable[str], kinds: Iterable[str]) -> list[M
     for m in found.values():
         if m.kind not in kinds:
             allowed = [a.name for a in METRICS.values() if a.kind in kinds]
-            call = {"encoding": "encode", "partition": "partition_rsa"}.get(m.kind, "compare")
+            call = CALLS.get(m.kind, "compare")
             raise ValueError(f"metric: {m.name!r} belongs to `{call}`; expected one of {', '.join(allowed)}.")
     return list(found.values())

@@ -88,6 +88,10 @@ class Fitter:
                 prediction[test] = predicted
         return Fit(sums, best, at_edge > n_folds / 2, plan.solver)
 
+    def plans_of(self, X) -> list[RidgePlan] | None:
+        """Return the decompositions of all folds where they may be held at once, else None."""
+        return [self.plan(X, fold) for fold in range(len(self.outer))] if self.plans_fit_in_memory(X) else None
+
     def plans_fit_in_memory(self, X) -> bool:
         """Whether the decompositions of all folds may be held at once (a quarter of the free memory)."""
         n, p = X.shape
@@ -140,14 +144,13 @@ class Tally:
 def null_by_responses(fitter: Fitter, X, Y: np.ndarray, orders: np.ndarray, metrics, tally: Tally) -> None:
     """Permute the rows of the responses; the decompositions of the design serve every permutation."""
     n_folds, n_targets = len(fitter.outer), Y.shape[1]
-    held = fitter.plans_fit_in_memory(X)
-    plans = [fitter.plan(X, fold) for fold in range(n_folds)] if held else None
-    size = 1 if held else max(1, BUDGET // (n_folds * 6 * n_targets * 8))
+    plans = fitter.plans_of(X)
+    size = 1 if plans else max(1, BUDGET // (n_folds * 6 * n_targets * 8))
     for start in range(0, len(orders), size):
         batch = orders[start:start + size]
         sums = np.empty((len(batch), n_folds, 6, n_targets))
         for fold, (train, test) in enumerate(fitter.outer):
-            plan = plans[fold] if held else fitter.plan(X, fold)
+            plan = plans[fold] if plans else fitter.plan(X, fold)
             for k, order in enumerate(batch):
                 predicted = _fill(plan.predict(Y, order[train])[0], Y, order[train])
                 sums[k, fold] = moments(Y[order[test]], predicted)

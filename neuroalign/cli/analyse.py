@@ -44,6 +44,8 @@ def encode(
     reduce: Annotated[str | None, typer.Option(help="Within training folds: pca:50, pca:0.9, random:300.")]
     = None,
     metric: Metrics = None,
+    by: Annotated[str | None, typer.Option(help="With r.stimulus, 2v2: coord of the neuroids that patterns are of.")]
+    = None,
     permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 0,
     on_missing: Missing = "error",
     store: Store = None,
@@ -55,6 +57,7 @@ def encode(
 ) -> None:
     """Predict responses from features (cross-validated ridge)."""
     import neuroalign as na
+    from neuroalign.alignment import get_metric
     from neuroalign.recordings import prepare_responses
 
     features = na.extract(
@@ -63,12 +66,16 @@ def encode(
     )
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
-    scores = na.encode(
-        features, recorded, nuisance=nuisance, hrf=hrf, at=at, cv=cv, n_splits=n_splits,
-        reduce=reduce, n_permutations=permutations, ceiling=ceiling, on_missing=on_missing, device=device,
-        random_state=random_state,
-        **({"metric": tuple(metric)} if metric else {}),
-    )
+    chosen = {"metric": tuple(metric)} if metric else {}
+    options = {"nuisance": nuisance, "hrf": hrf, "at": at, "cv": cv, "n_splits": n_splits, "reduce": reduce,
+               "n_permutations": permutations, "on_missing": on_missing, "device": device,
+               "random_state": random_state, **chosen}
+    if metric and all(get_metric(m).kind == "stimulus" for m in metric):
+        scores = na.encode_stimuli(features, recorded, by=by, **options)
+    elif by is not None:
+        raise typer.BadParameter("needs --metric r.stimulus, --metric 2v2 or both.", param_hint="--by")
+    else:
+        scores = na.encode(features, recorded, ceiling=ceiling, **options)
     _finish(scores, out)
 
 

@@ -1,0 +1,210 @@
+"""Encoding scored by stimulus: does the predicted pattern over neuroids tell this stimulus from others?"""
+
+import numpy as np
+import xarray as xr
+
+from neuroalign.alignment.metrics import resolve_metrics
+from neuroalign.alignment.nulls import Fitter, Tally
+from neuroalign.alignment.problem import Problem, set_up
+from neuroalign.alignment.splits import make_permutations
+from neuroalign.alignment.table import Table
+from neuroalign.data import scores
+from neuroalign.errors import check_option, collect_warnings
+from neuroalign.stats import fdr as adjust
+
+__all__ = ["encode_stimuli", "pattern_correlation", "two_versus_two"]
+
+ROWS = 1024  # rows of the matrix of similarities that are held at a time
+
+
+def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, metric=("r.stimulus", "2v2"),
+                   centre: str = "train", n_permutations: int = 0, null: str = "auto", min_shift: float = 0.1,
+                   block: float | None = None, fdr: str = "bh", random_state: int = 0, **options) -> xr.Dataset:
+    """Score how well the predicted pattern of each stimulus over neuroids matches the measured one.
+
+    Ridge regressions as in `neuroalign.encode`; predictions of all held-out stimuli are pooled over folds. The mean
+    of the training rows is taken off each neuroid, from measurement and prediction: what all stimuli share is easily
+    predicted and tells nothing of them. A predictor that knows this mean alone is the ``baseline``: it scores 0, and
+    .5 of the pairs.
+
+    Parameters
+    ----------
+    features, responses
+        As in `encode`; a pattern needs at least three neuroids.
+    by : str, optional
+        Coord of the neuroids (``"region"``, ``"subject"``) whose values each have a score; default: all together.
+    metric : {"r.stimulus", "2v2"} or both
+        ``r.stimulus``: Pearson correlation over neuroids, mean over stimuli. ``2v2``: share of the pairs of stimuli
+        whose cosine distances are smaller to their own predictions than swapped, ties as a half (Mitchell et al.
+        2008, Science 320:1191).
+    centre : {"train", "none"}
+        ``none`` leaves the mean in, as some papers do; only for comparison with them.
+    n_permutations, null, min_shift, block, fdr
+        As in `encode`: stimuli are permuted and everything is fitted again. Pairs share stimuli, so that a binomial
+        test over them would be wrong, and is not offered.
+    random_state : int
+    **options
+        nuisance, cv, inner_cv, n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at, high_pass, repeats,
+        on_missing, device of `encode`.
+
+    Returns
+    -------
+    Dataset
+        Scores (metric, space, target[, time_bin]).
+
+    Examples
+    --------
+    >>> from neuroalign.data import make_features, make_responses
+    >>> rng = np.random.default_rng(0)
+    >>> x, ids = rng.standard_normal((60, 4)), [f"s{i}" for i in range(60)]
+    >>> y = make_responses(x @ rng.standard_normal((4, 8)), ids, [f"v{k}" for k in range(8)])
+    >>> encode_stimuli(make_features(x, ids, model="toy"), y, alphas=[0.1]).score.values.round(2).ravel().tolist()
+    [1.0, 1.0]
+    """
+    metrics = [m.name for m in resolve_metrics(metric, ("stimulus",))]
+    check_option("centre", centre, ("train", "none"))
+    with collect_warnings() as said:
+        problem = set_up(features, responses, random_state=random_state, **options)
+        groups = _groups(problem, by)
+        results, told = {}, None
+        for space, make in problem.designs().items():
+            table = make().joint
+            with problem.fitter.threads(table, problem.targets.values):
+                observed, baseline = _score(problem, table, None, groups, metrics, centre)
+                results[space] = {"score": observed, "n_features": table.shape[1] - problem.nuisance.shape[1]}
+                if n_permutations:
+                    told, orders = make_permutations(problem.layout, null, n_permutations, min_shift=min_shift,
+                                                     block=block, events=None, random_state=random_state)
+                    tally = Tally(observed)
+                    plans = problem.fitter.plans_of(table)
+                    for order in orders:
+                        tally.add(_score(problem, table, order, groups, metrics, centre, plans)[0])
+                    results[space] |= {"p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd}
+    attrs = {"analysis": "encode_stimuli", "warnings": said, **problem.describe(), "centre": centre, "by": by,
+             "aggregation": dict.fromkeys(metrics, "over neuroids, pooled over folds"), "fdr": fdr,
+             "nulls": {"name": told, "permuted": "responses", "n": tally.count, "smallest_p": 1 / (1 + tally.count)}
+             if n_permutations else None}
+    return _assemble(results, baseline, problem, groups, metrics, fdr, attrs)
+
+
+def pattern_correlation(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Return the Pearson correlation of each row of two arrays (n_stimuli, n_neuroids); 0 for a flat prediction.
+
+    Examples
+    --------
+    >>> pattern_correlation(np.array([[1.0, 2.0, 4.0]]), np.array([[2.0, 4.0, 8.0]])).round(6).tolist()
+    [1.0]
+    """
+    y, p = (x - x.mean(1, keepdims=True) for x in (np.asarray(target, float), np.asarray(prediction, float)))
+    norm = np.linalg.norm(y, axis=1) * np.linalg.norm(p, axis=1)
+    return np.divide((y * p).sum(1), norm, out=np.zeros(len(y)), where=norm > 0)
+
+
+def two_versus_two(target: np.ndarray, prediction: np.ndarray) -> float:
+    """Return the share of pairs of stimuli that their predictions tell apart, by cosine distance; ties are a half.
+
+    The matrix of similarities is made by blocks of rows: n² operations, not n² memory.
+
+    Parameters
+    ----------
+    target, prediction : array of shape (n_stimuli, n_neuroids)
+
+    Examples
+    --------
+    >>> two_versus_two(np.eye(3), np.eye(3)), two_versus_two(np.eye(3), np.zeros((3, 3)))
+    (1.0, 0.5)
+    """
+    y, p = _unit(np.asarray(target, float)), _unit(np.asarray(prediction, float))
+    n, own, wins = len(y), np.einsum("ij,ij->i", y, p), 0.0
+    for start in range(0, n, ROWS):
+        rows = slice(start, start + ROWS)
+        right = own[rows, None] + own[None]
+        wrong = y[rows] @ p.T + p[rows] @ y.T
+        later = np.arange(n)[None] > np.arange(n)[rows, None]
+        tie = np.abs(right - wrong) <= 1e-12
+        wins += np.where(tie, 0.5, right > wrong)[later].sum()
+    return float(wins / (n * (n - 1) / 2))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+
+
+STATISTICS = {"r.stimulus": lambda y, p: float(pattern_correlation(y, p).mean()), "2v2": two_versus_two}
+
+
+def _groups(problem: Problem, by: str | None) -> dict[str, list[np.ndarray]]:
+    """Return the columns of the targets that make a pattern: for each value of `by`, one array a time bin."""
+    responses, targets = problem.responses, problem.targets
+    if by is None:
+        labels = np.full(responses.sizes["neuroid"], "all", dtype=object)
+    elif by not in responses.coords or responses[by].dims != ("neuroid",):
+        have = [c for c in responses.coords if responses[c].dims == ("neuroid",)]
+        raise ValueError(f"by: no coord {by!r} on 'neuroid'; found {', '.join(have)}.")
+    else:
+        labels = responses[by].values.astype(str)
+    place = np.full(targets.usable.shape, -1)
+    place[targets.usable] = np.arange(targets.usable.sum())
+    place = place.reshape(len(labels), -1)  # (neuroid, time bin)
+    groups = {}
+    for label in dict.fromkeys(labels.tolist()):
+        columns = [c[c >= 0] for c in place[labels == label].T]
+        if min(map(len, columns)) < 3:
+            raise ValueError(f"responses: {label!r} has {min(map(len, columns))} usable neuroids, and a pattern needs "
+                             "at least 3. Leave it out, or group by another coord.")
+        groups[label] = columns
+    return groups
+
+
+def _score(problem: Problem, table: Table, order, groups, metrics, centre, plans=None):
+    """Return scores and those of the mean of the training rows, (metric, group[, time bin])."""
+    fitter: Fitter = problem.fitter
+    Y = problem.targets.values if order is None else problem.targets.values[order]
+    tested, measured, predicted, mean = [], [], [], []
+    for fold, (train, test) in enumerate(fitter.outer):
+        plan = fitter.plan(table, fold) if plans is None else plans[fold]
+        level = Y[train].mean(0, dtype=np.float64)
+        guess = plan.predict(Y, train)[0]
+        guess = np.where(np.isnan(guess), level, guess)  # flat in the training rows of this fold
+        tested.append(test)
+        measured.append(Y[test])
+        predicted.append(guess)
+        mean.append(np.broadcast_to(level, guess.shape))
+    sd = problem.targets.sd
+    measured, predicted, mean = (np.concatenate(x) * sd for x in (measured, predicted, mean))
+    if centre == "train":
+        measured, predicted, mean = measured - mean, predicted - mean, np.zeros_like(mean)
+    else:
+        measured, predicted, mean = (x + problem.targets.mean for x in (measured, predicted, mean))
+    return tuple(
+        np.stack([[[STATISTICS[m](measured[:, c], side[:, c]) for c in columns] for columns in groups.values()]
+                  for m in metrics]) for side in (predicted, mean))
+
+
+def _assemble(results, baseline, problem, groups, metrics, fdr, attrs):
+    binned = "time_bin" in problem.targets.dims
+    where = ("target", "time_bin") if binned else ("target",)
+    dims = ("metric", "space", *where)
+
+    def stack(key):
+        whole = np.stack([r[key] for r in results.values()], 1)
+        return whole if binned else whole[..., 0]
+
+    variables = {"score": (dims, stack("score")),
+                 "baseline": (("metric", *where), baseline if binned else baseline[..., 0]),
+                 "n": (("target",), np.full(len(groups), problem.fitter.outer.test.any(0).sum()))}
+    if "p" in next(iter(results.values())):
+        p = stack("p")
+        variables |= {"p": (dims, p), "q": (dims, adjust(p, method=fdr, axis=tuple(range(2, p.ndim)))),
+                      "null_mean": (dims, stack("null_mean")), "null_sd": (dims, stack("null_sd"))}
+    coords = {"metric": metrics, "space": list(results), "target": list(groups),
+              "n_neuroids": ("target", [len(columns[0]) for columns in groups.values()]),
+              "n_features": ("space", [r["n_features"] for r in results.values()])}
+    if binned:
+        coords["time_bin"] = problem.responses["time_bin"].values
+    spaces = problem.spaces
+    for name in ("model", "layer", "stream", "depth"):
+        if all(name in s.coords and s[name].ndim == 0 for s in spaces.values()):
+            coords[name] = ("space", [spaces[s][name].item() for s in results])
+    return scores.make(variables, coords, attrs)
