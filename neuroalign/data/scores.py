@@ -49,6 +49,7 @@ SCORE_VARIABLES = {
     "ci_high": "upper end of the interval",
     "n": "number of samples (or pairs) behind the score",
     "best_alpha": "penalty chosen by inner cross-validation (geometric mean over folds)",
+    "chosen_depth": "relative depth of the layers that were chosen within the training rows, mean over folds",
     "baseline": "score of the nuisance variables alone, on the same folds",
 }
 KEPT_VARIABLES = {
@@ -57,6 +58,8 @@ KEPT_VARIABLES = {
     "bootstrap": "resampled scores (resample, ...), paired across spaces",
     "prediction": "out-of-fold predictions (sample, space, neuroid)",
     "subject_score": "score of each subject (subject, ...)",
+    "contribution": "share of each band of features, and of the intercept, in the pooled R² (band, space, ...)",
+    "gamma": "share of each band in the prior variance of the weights; its penalty is best_alpha / gamma (band, ...)",
 }
 
 
