@@ -10,12 +10,13 @@ from neuroalign.errors import check_option, list_ids
 __all__ = ["HRFS", "events_to_samples"]
 
 HRFS = ("glover", "spm", None)
+LOBES = 3  # lobes of the Lanczos filter on either side
 LENGTH = 32.0  # seconds of haemodynamic response
 CHUNK_VALUES = 2**24  # output values made in float64 at a time
 
 
 def events_to_samples(features: xr.DataArray, times, *, hrf: str | None = "glover", at: str = "onset",
-                      boxcar: bool = False, oversampling: int = 100) -> xr.DataArray:
+                      boxcar: bool = False, oversampling: int = 100, how: str = "hrf") -> xr.DataArray:
     """Turn the features of timed events into time series at the samples of a recording.
 
     Each event is an impulse at its time, as high as its feature value; the sum of all of them is convolved with
@@ -23,6 +24,9 @@ def events_to_samples(features: xr.DataArray, times, *, hrf: str | None = "glove
     integral of one over seconds, so that the result does not depend on `oversampling`: it is in units of the
     feature per second. The sum is evaluated at the exact lags between events and samples; nothing is rounded to
     a grid.
+
+    For a model that has delays of its own (`delay`), events are not convolved but only brought to the samples:
+    ``how="mean"`` or ``how="lanczos"``.
 
     Parameters
     ----------
@@ -38,6 +42,11 @@ def events_to_samples(features: xr.DataArray, times, *, hrf: str | None = "glove
         Let an event last from its onset to its offset, instead of an impulse.
     oversampling : int
         Values of the response per second, between which it is interpolated.
+    how : {"hrf", "mean", "lanczos"}
+        Convolve as `hrf` says; or, whatever `hrf` is, take for each sample the mean of the events that are nearer to
+        it than to other samples (0 where there is none); or pass the impulses through a Lanczos filter of three
+        lobes that cuts off at half the sampling rate, and read it at the samples: the sum over events of
+        ``sinc(x) sinc(x / 3)``, x being the lag in samples (Duchon 1979, J. Appl. Meteorol.).
 
     Returns
     -------
@@ -59,13 +68,24 @@ def events_to_samples(features: xr.DataArray, times, *, hrf: str | None = "glove
     """
     check_option("hrf", hrf, HRFS)
     check_option("at", at, ("onset", "middle", "offset"))
+    check_option("how", how, ("hrf", "mean", "lanczos"))
+    if boxcar and how != "hrf":
+        raise ValueError(f"boxcar: events are points in time with how={how!r}. Leave boxcar=False.")
+    hrf = hrf if how == "hrf" else None
     dim = sample_dim(features)
     features = features.transpose(dim, "feature")
     times = _check_times(times)
     start, stop = _event_times(features, dim, at, boxcar)
-    _check_inside(features, dim, start, times)
-    weights = _nearest(start, stop, times, boxcar) if hrf is None else _response(start, stop, times, hrf, boxcar,
-                                                                                 oversampling)
+    step = float(np.median(np.diff(times)))
+    _check_inside(features, dim, start, times, {"hrf": LENGTH, "mean": step, "lanczos": LOBES * step}[how])
+    if how == "lanczos":
+        weights = _lanczos(start, times, step)
+    elif hrf is None:
+        weights = _nearest(start, stop, times, boxcar)
+    else:
+        weights = _response(start, stop, times, hrf, boxcar, oversampling)
+    if how == "mean":
+        weights = sparse.diags_array(1 / np.maximum(weights.sum(1), 1)) @ weights
     series = np.empty((len(times), features.sizes["feature"]), np.float32)
     step = max(1, CHUNK_VALUES // max(len(times), len(start), 1))
     for first in range(0, series.shape[1], step):
@@ -74,7 +94,7 @@ def events_to_samples(features: xr.DataArray, times, *, hrf: str | None = "glove
         series[:, first:first + step] = weights @ block
     named = {k: features.coords[k].item() if k in features.coords else default
              for k, default in (("model", "events"), ("layer", ""), ("stream", "all"), ("depth", np.nan))}
-    return make_features(series, times, dim="time", **named).assign_attrs(hrf=str(hrf), at=at)
+    return make_features(series, times, dim="time", **named).assign_attrs(hrf=str(hrf), at=at, how=how)
 
 
 def _check_times(times) -> np.ndarray:
@@ -107,10 +127,9 @@ def _event_times(features, dim, at, boxcar) -> tuple[np.ndarray, np.ndarray]:
     return moment, moment
 
 
-def _check_inside(features, dim, start, times) -> None:
-    step = float(np.median(np.diff(times)))
-    late = start > times[-1] + step
-    early = start < times[0] - LENGTH
+def _check_inside(features, dim, start, times, reach) -> None:
+    late = start > times[-1] + float(np.median(np.diff(times)))
+    early = start < times[0] - reach
     for outside, words in ((late, "after the recording has ended"), (early, "so long before it that they leave no "
                                                                           "trace")):
         if outside.any():
@@ -146,6 +165,16 @@ def _nearest(start, stop, times, boxcar) -> sparse.csr_array:
         after = np.clip(np.searchsorted(times, start), 1, len(times) - 1)
         rows = np.where(start - times[after - 1] <= times[after] - start, after - 1, after)
     return sparse.csr_array((np.ones(len(rows)), (rows, events)), shape=(len(times), len(start)))
+
+
+def _lanczos(start, times, step) -> sparse.csr_array:
+    """Return (sample, event) weights: the Lanczos filter at the lag between them."""
+    first = np.searchsorted(times, start - LOBES * step)
+    counts = np.searchsorted(times, start + LOBES * step, side="right") - first
+    rows = np.repeat(first - np.r_[0, np.cumsum(counts)[:-1]], counts) + np.arange(counts.sum())
+    events = np.repeat(np.arange(len(start)), counts)
+    lag = (times[rows] - start[events]) / step
+    return sparse.csr_array((np.sinc(lag) * np.sinc(lag / LOBES), (rows, events)), shape=(len(times), len(start)))
 
 
 def _response(start, stop, times, hrf, boxcar, oversampling) -> sparse.csr_array:
