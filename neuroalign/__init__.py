@@ -25,6 +25,7 @@ _PUBLIC = {
     "verify": "neuroalign.features",
     "events_to_samples": "neuroalign.features",
     "encode": "neuroalign.alignment",
+    "encode_banded": "neuroalign.alignment",
     "encode_stimuli": "neuroalign.alignment",
     "compare": "neuroalign.alignment",
     "report": "neuroalign.reports",

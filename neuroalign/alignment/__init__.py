@@ -18,6 +18,7 @@ _PUBLIC = {
     "band_candidates": "banded",
     "banded_ridge_cv": "banded",
     "compare": "comparison",
+    "encode_banded": "joint",
     "encode_stimuli": "stimulus_scores",
     "compare_selected": "selection",
     "condensed_distances": "rdm",

@@ -78,8 +78,11 @@ class BandedFit:
 def band_moments(target: np.ndarray, bands: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Sums that `contributions` needs: of q·y, q·p and q for the part q of each band, (n_bands, 3, n_targets)."""
     y, p = np.asarray(target, np.float64), np.asarray(prediction, np.float64)
-    bands = np.asarray(bands, np.float64)
-    return np.stack([np.einsum("bij,ij->bj", bands, y), np.einsum("bij,ij->bj", bands, p), bands.sum(1)], 1)
+    sums = []
+    for q in bands:
+        q = np.asarray(q, np.float64)
+        sums.append([np.einsum("ij,ij->j", q, y), np.einsum("ij,ij->j", q, p), q.sum(0)])
+    return np.array(sums)
 
 
 def contributions(band_sums: np.ndarray, sums: np.ndarray) -> np.ndarray:
