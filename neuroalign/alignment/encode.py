@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.alignment.metrics import resolve_metrics
+from neuroalign.alignment.nested_layer import group_layers
 from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses
 from neuroalign.alignment.problem import set_up
 from neuroalign.alignment.scoring import fold_scores, score_moments
@@ -21,10 +22,10 @@ EDGE_SHARE = 0.05
 
 def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
            n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
-           hrf: str | None = None, at: str = "onset", high_pass="auto", metric=("r.pooled", "r2.pooled"),
-           n_permutations: int = 0, null: str = "auto", min_shift: float = 0.1, block: float | None = None,
-           fdr: str = "bh", ceiling=None, repeats: str = "average", on_missing: str = "error", keep=(),
-           random_state: int = 0, device="auto") -> xr.Dataset:
+           layer: str = "each", hrf: str | None = None, at: str = "onset", high_pass="auto",
+           metric=("r.pooled", "r2.pooled"), n_permutations: int = 0, null: str = "auto", min_shift: float = 0.1,
+           block: float | None = None, fdr: str = "bh", ceiling=None, repeats: str = "average",
+           on_missing: str = "error", keep=(), random_state: int = 0, device="auto") -> xr.Dataset:
     """Score how well feature spaces predict responses by cross-validated ridge regression.
 
     Every neuroid (and time bin) gets its own penalty by inner cross-validation. Features are standardised by the
@@ -54,6 +55,10 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Reduce the features, not the nuisance, within the training rows of each outer fold: ``"pca:50"`` components,
         ``"pca:0.9"`` as many as explain that share of the variance, a number or ``"random:300"`` a sparse random
         projection. Models of different width are compared at equal dimensions so.
+    layer : {"each", "nested"}
+        ``nested``: one score a model and stream, of predictions from the layer that does best within the training
+        rows of each fold, for each neuroid (``MODEL:nested:STREAM``); ``chosen_depth`` says which. The best of the
+        scores of each layer is too good: it was chosen by the test rows.
     hrf : {"glover", "spm"}, optional
         Convolve features that are timed events (coord ``onset``) onto responses on ``time``.
     at : {"onset", "offset", "middle"}
@@ -107,6 +112,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     metrics = [m.name for m in resolve_metrics(metric, ("encoding",))]
     for name in keep:
         check_option("keep", name, KEEP)
+    check_option("layer", layer, ("each", "nested"))
     with collect_warnings() as said:
         problem = set_up(features, responses, nuisance=nuisance, cv=cv, inner_cv=inner_cv, n_splits=n_splits,
                          n_inner_splits=n_inner_splits, groups=groups, gap=gap, alphas=alphas, reduce=reduce, hrf=hrf,
@@ -114,10 +120,19 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
                          random_state=random_state, device=device)
         targets, fitter, columns = problem.targets, problem.fitter, problem.nuisance
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
-        results = []
-        for space, make in problem.designs().items():
-            results.append(_encode_space(make(), space, targets, fitter, problem.layout, metrics, keep,
+        makers, members, results = problem.designs(), {}, []
+        if layer == "nested":
+            makers, members = group_layers(problem.spaces, makers)
+            if len(fitter.alphas) < 2:
+                raise ValueError("layer='nested': layers are compared by their inner folds; give at least two alphas.")
+        for space, make in makers.items():
+            design = make()
+            for name, table in zip(members.get(space, [space]), getattr(design.joint, "tables", [design.joint])):
+                _check_finite(table, name, targets.ids)
+            results.append(_encode_space(design, space, targets, fitter, problem.layout, metrics, keep,
                                          n_permutations, options))
+            if members:
+                results[-1]["chosen_depth"] = _chosen_depth(design, members[space], problem)
         baseline = None
         if columns.shape[1]:
             sums = fitter.fit(columns, targets.values).sums
@@ -127,19 +142,26 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
              "aggregation": {m: m.split(".")[1] for m in metrics}, "repeats": repeats,
              "solver": {r["space"]: r["solver"] for r in results}, "fdr": fdr,
              "nulls": results[0]["null_name"] if n_permutations else None}
-    return _assemble(results, problem, metrics, baseline, fdr, attrs)
+    return _assemble(results, problem, members, metrics, baseline, fdr, attrs)
+
+
+def _chosen_depth(design, names, problem) -> np.ndarray:
+    depths = np.array([float(problem.spaces[n]["depth"]) if "depth" in problem.spaces[n].coords else np.nan
+                       for n in names])
+    Y, fitter, tables = problem.targets.values, problem.fitter, design.joint
+    return np.mean([depths[fitter.plan(tables, fold).choose(Y, train)] for fold, (train, _) in
+                    enumerate(fitter.outer)], axis=0)
 
 
 def _encode_space(design, space, targets, fitter, layout, metrics, keep, n_permutations, options) -> dict:
     joint, Y = design.joint, targets.values
-    _check_finite(joint, space, targets.ids)
     prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep else None
     with fitter.threads(joint, Y):
         fit = fitter.fit(joint, Y, prediction)
         observed = np.stack([score_moments(m, fit.sums) for m in metrics])
         result = {"space": space, "solver": fit.solver, "score": observed, "prediction": prediction,
                   "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)), "at_edge": fit.at_edge.mean(1),
-                  "n_features": np.shape(design.values)[1]}
+                  "n_features": joint.shape[1] - design.nuisance.shape[1] * len(getattr(joint, "tables", [joint]))}
         if "fold_score" in keep:
             result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
         if n_permutations:
@@ -163,7 +185,7 @@ def _null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutati
     return {"null_name": told, "p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
 
 
-def _assemble(results, problem, metrics, baseline, fdr, attrs):
+def _assemble(results, problem, members, metrics, baseline, fdr, attrs):
     targets, spaces, responses, outer = problem.targets, problem.spaces, problem.responses, problem.fitter.outer
     reliability, where = problem.reliability, targets.dims
 
@@ -177,6 +199,8 @@ def _assemble(results, problem, metrics, baseline, fdr, attrs):
     variables["ceiling"] = (dims, np.repeat(bounds[:, None], len(results), 1))
     variables["reliability"] = (where, np.array(rho))
     variables["best_alpha"] = (("space", *where), stack("best_alpha", 0))
+    if members:
+        variables["chosen_depth"] = (("space", *where), stack("chosen_depth", 0))
     counts = np.where(targets.usable, outer.test.any(0).sum(), 0).reshape(targets.shape)
     variables["n"] = (where, counts)
     if baseline is not None:
@@ -202,7 +226,9 @@ def _assemble(results, problem, metrics, baseline, fdr, attrs):
                "n_features": ("space", [r["n_features"] for r in results])}
     for name in ("model", "layer", "stream", "depth"):
         if all(name in s.coords and s[name].ndim == 0 for s in spaces.values()):
-            coords[name] = ("space", [spaces[r["space"]][name].item() for r in results])
+            firsts = [spaces[members.get(r["space"], [r["space"]])[0]][name].item() for r in results]
+            nested = {"layer": "nested", "depth": np.nan}.get(name) if members else None
+            coords[name] = ("space", firsts if nested is None else [nested] * len(firsts))
     return scores.make(variables, coords, attrs)
 
 

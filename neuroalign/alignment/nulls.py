@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from neuroalign.alignment.designs import Design
+from neuroalign.alignment.nested_layer import LayerPlans, LayerTables
 from neuroalign.alignment.reduction import Reduction, reduce_features, standardise
 from neuroalign.alignment.ridge import RidgePlan, operations, plan_ridge
 from neuroalign.alignment.scoring import moments, score_moments
@@ -55,8 +56,10 @@ class Fitter:
         """Limit the threads to what a fit of this size deserves, for a block of many."""
         return thread_limit(operations(X.shape, Y.shape, len(self.alphas)))
 
-    def plan(self, X, fold: int) -> RidgePlan:
+    def plan(self, X, fold: int) -> RidgePlan | LayerPlans:
         """Decompose a design, whose first columns are the nuisance, for one outer fold."""
+        if isinstance(X, LayerTables):
+            return LayerPlans(tuple(self.plan(table, fold) for table in X.tables))
         X = X if isinstance(X, Table) else Table([X])
         train = X.take(np.flatnonzero(self.outer.train[fold]))
         test = X.take(np.flatnonzero(self.outer.test[fold]))
@@ -88,14 +91,14 @@ class Fitter:
                 prediction[test] = predicted
         return Fit(sums, best, at_edge > n_folds / 2, plan.solver)
 
-    def plans_of(self, X) -> list[RidgePlan] | None:
+    def plans_of(self, X) -> list[RidgePlan | LayerPlans] | None:
         """Return the decompositions of all folds where they may be held at once, else None."""
         return [self.plan(X, fold) for fold in range(len(self.outer))] if self.plans_fit_in_memory(X) else None
 
     def plans_fit_in_memory(self, X) -> bool:
         """Whether the decompositions of all folds may be held at once (a quarter of the free memory)."""
-        n, p = X.shape
-        one = 4 * n * min(n, p) * (1 if self.inner[0] == "loo" else 1 + len(self.inner[0]))
+        shapes = [t.shape for t in X.tables] if isinstance(X, LayerTables) else [X.shape]
+        one = sum(4 * n * min(n, p) for n, p in shapes) * (1 if self.inner[0] == "loo" else 1 + len(self.inner[0]))
         return one * len(self.outer) < free_memory(self.device) / 4
 
 

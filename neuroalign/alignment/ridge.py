@@ -165,15 +165,24 @@ class RidgePlan:
             NaN for targets that hold NaN or are constant.
         best_alpha : array of shape (n_targets,)
         """
+        return self.predict_with_loss(Y, rows)[:2]
+
+    def predict_with_loss(self, Y, rows=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `predict`, and the inner error of each target at its best penalty, as a share of its variance.
+
+        NaN where there was no choice, of one penalty.
+        """
         n_targets = np.shape(Y)[1]
         prediction = np.empty((len(self._whole.rows), n_targets), np.float32)
-        best_alpha = np.empty(n_targets)
+        best_alpha, least = np.empty(n_targets), np.full(n_targets, np.nan)
         for part, block in self._chunks(Y, rows):
-            weights, best, _ = self._solve(block.values)
+            weights, best, loss = self._solve(block.values)
             values = to_numpy(self._whole.rows @ weights) * block.sd + block.mean
             prediction[:, part] = np.where(block.valid, values, np.nan)
             best_alpha[part] = np.where(block.valid, self.alphas[to_numpy(best)], np.nan)
-        return prediction, best_alpha
+            if loss is not None:
+                least[part] = to_numpy(loss.amin(0))
+        return prediction, best_alpha, least
 
     def fit(self, Y) -> RidgeFit:
         """Fit the targets and return the model; the plan must have been made with ``axes=True``."""

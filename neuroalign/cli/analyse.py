@@ -43,6 +43,7 @@ def encode(
     n_splits: Annotated[int, typer.Option(help="Outer folds.")] = 5,
     reduce: Annotated[str | None, typer.Option(help="Within training folds: pca:50, pca:0.9, random:300.")]
     = None,
+    nested: Annotated[bool, typer.Option("--nested", help="Choose the best layer within the training folds.")] = False,
     metric: Metrics = None,
     by: Annotated[str | None, typer.Option(help="With r.stimulus, 2v2: coord of the neuroids that patterns are of.")]
     = None,
@@ -75,7 +76,7 @@ def encode(
     elif by is not None:
         raise typer.BadParameter("needs --metric r.stimulus, --metric 2v2 or both.", param_hint="--by")
     else:
-        scores = na.encode(features, recorded, ceiling=ceiling, **options)
+        scores = na.encode(features, recorded, ceiling=ceiling, layer="nested" if nested else "each", **options)
     _finish(scores, out)
 
 
