@@ -115,9 +115,11 @@ def _probe(path: str, modified: int, frame_rate: float | None) -> VideoInfo:
         stream = stream_of(container, "video")
         if stream is None:
             raise ValueError(f"the film {path!r} has no pictures.")
-        rate, end = float(stream.average_rate or stream.guessed_rate), stated_end(container, stream)
+        rate = float(stream.average_rate or stream.guessed_rate or frame_rate or np.nan)
+        end = stated_end(container, stream)
         end = film_end(container) if end is None else end
-        return VideoInfo(round(end * rate) if end == end else stream.frames, rate, end)
+        known = np.isfinite(end * rate)
+        return VideoInfo(round(end * rate) if known else stream.frames, rate, end)
 
 
 def _stream(path, start: float, frame_rate) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
