@@ -160,9 +160,10 @@ def _read_film(path, start, stop) -> tuple[np.ndarray, int]:
         if n is not None and after >= n:
             break
     reached = max((at + len(block) for at, block in blocks), default=0)
-    if n is not None and n - reached > info.slack * rate:
-        raise ValueError(f"the sound {str(path)!r} ends at {(first + reached) / rate:.2f} s, before {stop:.2f} s: it "
-                         "is truncated, or shorter than its window.")
+    expected = info.duration if stop is None else stop
+    if expected - (first + reached) / rate > info.slack:
+        raise ValueError(f"the sound {str(path)!r} ends at {(first + reached) / rate:.2f} s, before {expected:.2f} s: "
+                         "it is truncated, or shorter than its film or window. Give an earlier 'stop'.")
     wave = np.zeros(reached if n is None else n, np.float32)  # silence where a film has no sound yet, or no more
     for at, block in blocks:
         begin, end = max(at, 0), min(at + len(block), len(wave))

@@ -101,6 +101,11 @@ def test_films_without_sound_and_damaged_ones_are_explained(tmp_path):
             read_sound(tmp_path / "cut.mp4", *window)
     with pytest.raises(ValueError, match="ends at"):
         read_sound(tmp_path / "a.mp4", 3.0, 5.0)
+    content = tiny_film.write_film(tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="truncated"):
+        read_sound(tmp_path / "cut.mkv")
+    assert len(read_sound(tmp_path / "cut.mkv", 0.0, 1.0)[0]) == 44100
     (tmp_path / "no.mp3").write_bytes(b"no sound at all")
     with pytest.raises(ValueError, match=r"no\.mp3"):
         read_sound(tmp_path / "no.mp3")
