@@ -81,9 +81,10 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Seconds of a block of ``null="block"``.
     fdr : {"bh", "by"}
         Adjustment over neuroids (and time bins), within each metric and space.
-    ceiling : mapping, DataArray or array of shape (n_neuroids[, n_time_bins]), optional
+    ceiling : mapping, str, DataArray or array of shape (n_neuroids[, n_time_bins]), optional
         Reliability (not its root) of the very responses given, such as `stats.split_half_reliability`. By default
-        it comes from the repeats of presentations, where there are any.
+        it comes from the repeats of presentations, where there are any, by split halves; ``"ncsnr"`` takes the
+        noise-ceiling signal-to-noise ratio instead.
     repeats : {"average", "keep"}
         Average the presentations of a stimulus (after their reliability was taken), or keep them as rows.
     on_missing : {"error", "drop"}

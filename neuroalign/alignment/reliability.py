@@ -13,6 +13,9 @@ from neuroalign.stats.ceilings import FLOOR
 
 __all__ = ["Reliability", "find_reliability"]
 
+METHODS = {"split-half": "split halves of the repeats, Spearman-Brown",
+           "ncsnr": "noise-ceiling signal-to-noise ratio of the repeats"}
+
 
 @dataclass(frozen=True)
 class Reliability:
@@ -34,26 +37,27 @@ class Reliability:
 def find_reliability(responses: xr.DataArray, ceiling, repeats: str, random_state: int) -> Reliability:
     """Resolve the argument `ceiling` of `encode`."""
     if isinstance(ceiling, str):
-        check_option("ceiling", ceiling, ("split-half",))
+        check_option("ceiling", ceiling, tuple(METHODS))
     repeated = sample_dim(responses) == "presentation"
     if ceiling is None or isinstance(ceiling, str):
         if repeated and repeats == "average":
-            found = _from_repeats(responses, random_state)
+            method = ceiling or "split-half"
+            found = _from_repeats(responses, method, random_state)
             if np.isfinite(found).any():
-                return _checked(responses, found, "pooled", "split halves of the repeats, Spearman-Brown")
+                return _checked(responses, found, "pooled", METHODS[method])
         if ceiling is not None:
-            raise ValueError("ceiling='split-half': the responses have no repeats to split (dim 'presentation' with "
+            raise ValueError(f"ceiling={ceiling!r}: the responses have no repeats to split (dim 'presentation' with "
                              "repeats='average'). Give the reliability, such as stats.split_half_reliability of the "
                              "subjects that were averaged.")
         return Reliability(np.array(np.nan), "pooled", "unavailable: no repeats, none given")
     return _given(responses, ceiling)
 
 
-def _from_repeats(responses, random_state):
+def _from_repeats(responses, method, random_state):
     dims = [d for d in ("neuroid", "time_bin") if d in responses.dims]
     ordered = responses.transpose("presentation", *dims)
     flat = np.asarray(ordered.values, np.float64).reshape(ordered.shape[0], -1)
-    rho = repeat_reliability(flat, ordered["stimulus_id"].values, random_state=random_state)
+    rho = repeat_reliability(flat, ordered["stimulus_id"].values, method=method, random_state=random_state)
     return rho.reshape(ordered.shape[1:])
 
 

@@ -3,29 +3,41 @@
 Nothing here ever fits a model.
 """
 
-from neuroalign.stats.ceilings import ceiling_of, repeat_reliability, spearman_brown, split_half_reliability
+from neuroalign.stats.ceilings import (
+    ceiling_of,
+    ncsnr,
+    repeat_reliability,
+    spearman_brown,
+    split_half_reliability,
+)
 from neuroalign.stats.folds import Folds, make_folds
 from neuroalign.stats.permutations import block_permutations, row_permutations, shift_permutations
 from neuroalign.stats.pvalues import at_least, fdr, permutation_p
 from neuroalign.stats.random import child_rng, child_seed
 from neuroalign.stats.resamples import Resamples, load_resamples, make_resamples
+from neuroalign.stats.sign_flips import SignFlipTest, conjunction_p, holm, sign_flip_test
 
 __all__ = [
     "Folds",
     "Resamples",
+    "SignFlipTest",
     "at_least",
     "block_permutations",
     "ceiling_of",
     "child_rng",
     "child_seed",
+    "conjunction_p",
     "fdr",
+    "holm",
     "load_resamples",
     "make_folds",
     "make_resamples",
+    "ncsnr",
     "permutation_p",
     "repeat_reliability",
     "row_permutations",
     "shift_permutations",
+    "sign_flip_test",
     "spearman_brown",
     "split_half_reliability",
 ]

@@ -5,9 +5,10 @@ A ceiling belongs to the very array that was predicted: the reliability of a mea
 
 import numpy as np
 
+from neuroalign.errors import check_option
 from neuroalign.stats.random import child_rng
 
-__all__ = ["FLOOR", "ceiling_of", "repeat_reliability", "spearman_brown", "split_half_reliability"]
+__all__ = ["FLOOR", "ceiling_of", "ncsnr", "repeat_reliability", "spearman_brown", "split_half_reliability"]
 
 FLOOR = 0.05  # a reliability of at most this is no ground to normalise on
 
@@ -58,8 +59,13 @@ def split_half_reliability(arrays, *, n_splits: int = 200, random_state: int = 0
     return spearman_brown(total / n_splits, len(arrays) / half)
 
 
-def repeat_reliability(values, stimulus_ids, *, n_splits: int = 200, random_state: int = 0) -> np.ndarray:
-    """Reliability of the mean over the presentations of each stimulus.
+def ncsnr(values, stimulus_ids) -> np.ndarray:
+    """Noise-ceiling signal-to-noise ratio: sd of the signal over sd of the noise of one presentation.
+
+    The variance of the noise is that of the presentations of a stimulus, pooled over repeated stimuli; that of the
+    signal is what remains of the variance over all presentations, 0 at least (Allen et al. 2022, Nat Neurosci
+    25:116). The share of one presentation that can be explained is ``ncsnr**2 / (ncsnr**2 + 1)``, that of a mean of
+    n ``ncsnr**2 / (ncsnr**2 + 1 / n)``.
 
     Parameters
     ----------
@@ -69,14 +75,54 @@ def repeat_reliability(values, stimulus_ids, *, n_splits: int = 200, random_stat
     Returns
     -------
     array of shape (n_units,)
-        Stepped up from halves to the number averaged; with unequal numbers the harmonic mean counts, since
-        noise falls with 1 / number. NaN if fewer than 3 stimuli were repeated.
+        NaN if fewer than 3 stimuli were repeated; infinite where repeats are equal.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> signal = np.repeat(rng.standard_normal((500, 1)), 4, 0)
+    >>> ncsnr(2 * signal + rng.standard_normal((2000, 1)), np.repeat(np.arange(500), 4)).round(1).tolist()
+    [2.0]
     """
     values = np.asarray(values, dtype=np.float64)
     codes = np.unique(np.asarray(stimulus_ids), return_inverse=True)[1]
     counts = np.bincount(codes)
     if (counts > 1).sum() < 3:
         return np.full(values.shape[1], np.nan)
+    means = _means(values, codes, np.arange(len(codes)))
+    deviations = (values - means[codes]) ** 2
+    noise = deviations[counts[codes] > 1].sum(0) / (counts[counts > 1] - 1).sum()
+    signal = np.maximum(values.var(0, ddof=1) - noise, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt(signal / noise)
+
+
+def repeat_reliability(values, stimulus_ids, *, method: str = "split-half", n_splits: int = 200,
+                       random_state: int = 0) -> np.ndarray:
+    """Reliability of the mean over the presentations of each stimulus.
+
+    Parameters
+    ----------
+    values : array of shape (n_presentations, n_units)
+    stimulus_ids : sequence of str
+    method : {"split-half", "ncsnr"}
+        Correlation of random halves with Spearman-Brown, or ``ncsnr**2 / (ncsnr**2 + 1 / n)``, see `ncsnr`.
+
+    Returns
+    -------
+    array of shape (n_units,)
+        Stepped up from halves to the number averaged; with unequal numbers the harmonic mean counts, since
+        noise falls with 1 / number. NaN if fewer than 3 stimuli were repeated.
+    """
+    check_option("method", method, ("split-half", "ncsnr"))
+    values = np.asarray(values, dtype=np.float64)
+    codes = np.unique(np.asarray(stimulus_ids), return_inverse=True)[1]
+    counts = np.bincount(codes)
+    if (counts > 1).sum() < 3:
+        return np.full(values.shape[1], np.nan)
+    if method == "ncsnr":
+        noise = 1 / ncsnr(values, stimulus_ids) ** 2
+        return 1 / (1 + noise / _harmonic(counts))
     halves = counts[counts > 1] // 2
     rng = child_rng(random_state, "split-half")
     total = 0

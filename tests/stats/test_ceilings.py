@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neuroalign.stats import ceiling_of, repeat_reliability, spearman_brown, split_half_reliability
+from neuroalign.stats import ceiling_of, ncsnr, repeat_reliability, spearman_brown, split_half_reliability
 
 
 def test_spearman_brown_agrees_with_its_definition():
@@ -63,3 +63,16 @@ def test_a_ceiling_belongs_to_its_aggregation():
     assert np.isnan(ceiling_of("r.foldmean", rho)).all()
     np.testing.assert_allclose(ceiling_of("r.foldmean", rho, "foldmean")[0], 0.9)
     assert np.isnan(ceiling_of("rsa.spearman", rho)).all()
+
+
+def test_ncsnr_finds_the_planted_ratio_and_gives_the_reliability_of_the_mean():
+    rng, n = np.random.default_rng(0), 3
+    planted = np.array([0.6, 1.0, 2.0, 0.0])
+    signal = np.repeat(rng.standard_normal((3000, 4)) * planted, n, 0)
+    values, ids = signal + rng.standard_normal(signal.shape), np.repeat(np.arange(3000), n)
+    np.testing.assert_allclose(ncsnr(values, ids)[:3], planted[:3], atol=0.06)
+    assert ncsnr(values, ids)[3] < 0.2
+    rho = repeat_reliability(values, ids, method="ncsnr")
+    np.testing.assert_allclose(rho[:3], planted[:3] ** 2 / (planted[:3] ** 2 + 1 / n), atol=0.04)
+    np.testing.assert_allclose(rho[:3], repeat_reliability(values, ids, n_splits=20)[:3], atol=0.04)
+    assert np.isnan(ncsnr(values[:6], np.repeat([0, 1], 3))).all()
