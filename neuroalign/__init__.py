@@ -26,6 +26,7 @@ _PUBLIC = {
     "events_to_samples": "neuroalign.features",
     "encode": "neuroalign.alignment",
     "encode_banded": "neuroalign.alignment",
+    "partition_variance": "neuroalign.alignment",
     "encode_stimuli": "neuroalign.alignment",
     "compare": "neuroalign.alignment",
     "report": "neuroalign.reports",

@@ -29,6 +29,7 @@ _PUBLIC = {
     "pair_distances": "rdm",
     "pattern_correlation": "stimulus_scores",
     "partition_rsa": "rdm_partition",
+    "partition_variance": "partition",
     "plan_banded": "banded",
     "plan_ridge": "ridge",
     "rdms": "rdm",

@@ -22,6 +22,8 @@ from neuroalign.linalg import free_memory
 
 __all__ = ["BandFit", "BandedFitter", "JointDesign", "encode_banded", "joint_designs"]
 
+EVEN = 0.05  # share of a band that is not small
+
 
 def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequence[str]] | None = None,
                   n_candidates=20, refine: int = 0, metric=("r.pooled", "r2.pooled"), n_permutations: int = 0,
@@ -217,7 +219,9 @@ class BandedFitter(Fitter):
             band_sums = band_sums + band_moments(Y[test], np.nan_to_num(bands, copy=False), predicted)
             gammas.append(own)
             low, high = plan.limits
-            at_edge[0] += (best[fold] == smallest) & (smallest > low)
+            # Beside a much larger share, a small one means a larger penalty: other candidates reach below it.
+            even = ((own == 0) | (own > EVEN)).all(0)
+            at_edge[0] += (best[fold] == smallest) & (smallest > low) & even
             at_edge[1] += (best[fold] == largest) & (largest < high)
             if prediction is not None:
                 prediction[test] = predicted

@@ -1,0 +1,266 @@
+"""How much of the responses several feature spaces explain alone, and how much only together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import xarray as xr
+
+from neuroalign.alignment.encode import _warn_alphas
+from neuroalign.alignment.joint import BandedFitter, _check_bands, joint_designs
+from neuroalign.alignment.problem import Problem, set_up
+from neuroalign.alignment.scoring import score_moments
+from neuroalign.alignment.splits import _block_samples
+from neuroalign.data import scores
+from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
+from neuroalign.stats import ceiling_of, make_resamples
+
+__all__ = ["commonality", "partition_variance"]
+
+MOST_BANDS = 5
+METRIC = "r2.pooled"
+FEW_BLOCKS = 20  # below that many an interval is rough
+BUDGET = 2**28  # bytes of resampled scores that are held at a time
+
+
+def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str, Sequence[str]] | None = None,
+                       method: str = "banded", n_candidates: int = 20, refine: int = 0, n_resamples: int = 1000,
+                       level: float = 0.95, block: float | None = None, keep=(), random_state: int = 0,
+                       **options) -> xr.Dataset:
+    """Split the variance that two to five bands of features explain into unique and shared parts.
+
+    Every combination of the bands is fitted, on the same folds, and scored by the R² of its held-out predictions.
+    The parts are what a commonality analysis makes of these scores (Seibold & McPhee 1979, Hum Commun Res 5:355):
+    what is lost without a band is unique to it; what is lost only if all of several bands are left out is shared by
+    these. Negative parts are kept: they mean suppression, or that a model is harmed by features that do not help.
+
+    Parameters
+    ----------
+    features : mapping or list of DataArrays (sample, feature)
+    responses : DataArray (sample, neuroid[, time_bin])
+    bands : mapping of str to sequence of str, optional
+        Name of each band and the ids of its spaces; by default every space is a band. Two to five.
+    method : {"banded", "ridge"}
+        A penalty for each band, or one for all features: then a wide band drowns a small one.
+    n_candidates, refine : int
+        As in `encode_banded`.
+    n_resamples : int
+        Resamples of the held-out predictions for the intervals (0: none); nothing is fitted again. Units are
+        contiguous blocks of a time series, groups, or stimuli, the same for all parts.
+    level : float
+        Coverage of the (percentile) intervals.
+    block : float, optional
+        Seconds of a block of a time series; by default ten times the gap, at least 50 samples.
+    keep : sequence of {"bootstrap"}
+        Keep the resampled scores, which `neuroalign.data.scores.diff` makes paired intervals of.
+    random_state : int
+    **options
+        nuisance, cv, inner_cv, n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at, high_pass, ceiling,
+        repeats, on_missing, device of `encode`. The nuisance stands in every model; its R² alone is ``nuisance``.
+
+    Returns
+    -------
+    Dataset
+        Scores of ``r2.pooled`` whose spaces are the models (``"a"``, ``"b"``, ``"a + b"``) and the parts (``"a,
+        unique"``, ``"b, unique"``, ``"a & b, shared"``); a coord ``part`` says which: ``model``, ``unique``,
+        ``shared`` or ``nuisance``. Unique, shared and nuisance sum to the model of all bands.
+
+    Examples
+    --------
+    >>> from neuroalign.data import make_features, make_responses
+    >>> rng = np.random.default_rng(0)
+    >>> ids = [f"s{i}" for i in range(90)]
+    >>> spaces = {m: make_features(rng.standard_normal((90, 3)), ids, model=m) for m in "ab"}
+    >>> y = make_responses(spaces["a"].values + spaces["b"].values, ids, ["v1", "v2", "v3"])
+    >>> parts = partition_variance(spaces, y, n_resamples=0)
+    >>> parts.space[parts.part != "model"].values.tolist()
+    ['a, unique', 'b, unique', 'a & b, shared']
+    >>> bool(parts.score.sel(space="a, unique").mean() > 0.3)
+    True
+    """
+    check_option("method", method, ("banded", "ridge"))
+    for name in keep:
+        check_option("keep", name, ("bootstrap",))
+    if not 0 < level < 1:
+        raise ValueError(f"level: got {level!r}, expected a coverage between 0 and 1, such as 0.95.")
+    with collect_warnings() as said:
+        problem = set_up(features, responses, random_state=random_state, **options)
+        named = _check_bands(bands, problem.spaces)
+        if not 2 <= len(named) <= MOST_BANDS:
+            raise ValueError(f"partition_variance: got {len(named)} bands ({list_ids(list(named))}), expected 2 to "
+                             f"{MOST_BANDS}. Leave some out, or put several spaces into one: bands={{name: [ids]}}.")
+        sets, parts = commonality(list(named))
+        models = _fitted_models(problem, sets, named, method, n_candidates, refine)
+        resampling = _Resampling(problem, n_resamples, block, random_state) if n_resamples else None
+        found = _score(problem, models, parts, resampling, level, "bootstrap" in keep)
+        _warn_alphas(found["edges"], problem.fitter.alphas)
+    attrs = {"analysis": "partition_variance", "warnings": said, **problem.describe(), "method": method,
+             "bands": named, "aggregation": {METRIC: "pooled"}, "refine": refine if method == "banded" else None,
+             "n_candidates": n_candidates if method == "banded" else None, "n_resamples": n_resamples,
+             "solver": {e["space"]: e["solver"] for e in found["edges"]},
+             "interval": resampling.describe(level) if resampling else "none"}
+    return _assemble(problem, [m.label for m in models], parts, found, attrs)
+
+
+def commonality(bands: Sequence[str]) -> tuple[list[tuple[str, ...]], dict[str, np.ndarray]]:
+    """Return the models to fit, and the parts as sums of their R².
+
+    Parameters
+    ----------
+    bands : sequence of str
+
+    Returns
+    -------
+    sets : list of tuple of str
+        The combinations of bands, the whole last.
+    parts : dict of array of shape (1 + n_sets,)
+        Weights of R² of no band at all and of the models, for each part: with R²(S) the score of all bands,
+        ``R²(S) - R²(S without T)`` is the sum over the parts of all non-empty subsets of T.
+
+    Examples
+    --------
+    >>> commonality(["a", "b"])[1]["a & b, shared"].tolist()
+    [-1.0, 1.0, 1.0, -1.0]
+    """
+    sets = [c for k in range(1, len(bands) + 1) for c in combinations(bands, k)]
+    place = {frozenset(): 0} | {frozenset(s): k for k, s in enumerate(sets, 1)}
+    parts = {}
+    for members in sets:
+        weights = np.zeros(1 + len(sets))
+        for k in range(len(members) + 1):
+            for out in combinations(members, k):
+                weights[place[frozenset(bands) - frozenset(out)]] -= (-1.0) ** (len(members) - k)
+        label = f"{members[0]}, unique" if len(members) == 1 else f"{' & '.join(members)}, shared"
+        parts[label] = weights
+    return sets, parts
+
+
+@dataclass(frozen=True)
+class _Model:
+    label: str
+    design: object
+    fitter: object
+
+
+class _Resampling:
+    """Which rows go together in a resample, and how often each unit is drawn."""
+
+    def __init__(self, problem: Problem, n_resamples: int, block, random_state: int):
+        layout, rows = problem.layout, np.flatnonzero(problem.fitter.outer.test.any(0))
+        runs = np.zeros(layout.n_samples, int) if layout.runs is None else layout.runs
+        if layout.groups is not None:
+            labels, self.kind = np.asarray(layout.groups), "groups"
+        elif layout.time_series:
+            size = _block_samples(layout, block, layout.n_samples)
+            place = np.arange(layout.n_samples) // size
+            labels = np.array([f"{run}/{k}" for run, k in zip(runs, place)])
+            self.kind = f"blocks of {size} samples"
+        else:
+            labels, self.kind = np.arange(layout.n_samples), "stimuli"
+        units, self.unit = np.unique(labels[rows], return_inverse=True)
+        self.rows = rows
+        self.resamples = make_resamples(units, n_resamples, random_state=random_state, purpose="partition")
+        self.counts = self.resamples.counts().astype(float)
+        if len(units) < FEW_BLOCKS:
+            warn_user(f"intervals rest on {len(units)} {self.kind}: with so few they are rough, and too narrow. More "
+                      "data, smaller blocks, or n_resamples=0.", "few-blocks", count=len(units))
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum rows (n_samples, n_targets) of each resample, shape (n_resamples, n_targets)."""
+        total = np.zeros((self.counts.shape[1], values.shape[1]))
+        np.add.at(total, self.unit, values[self.rows])
+        return self.counts @ total
+
+    def describe(self, level: float) -> str:
+        """Say in words what was resampled."""
+        return (f"{level:.0%} percentile interval over {len(self.resamples):,} resamples of {self.kind} "
+                f"({self.counts.shape[1]}) of the held-out predictions")
+
+
+def _fitted_models(problem, sets, named, method, n_candidates, refine) -> list[_Model]:
+    models = []
+    for label, design, widths in joint_designs(problem, sets, named):
+        fitter = problem.fitter
+        if method == "banded":
+            fitter = BandedFitter.of(fitter, widths, n_candidates, refine)
+        models.append(_Model(label, design, fitter))
+    return models
+
+
+def _score(problem, models, parts, resampling, level, keep) -> dict:
+    """Score models and parts, by chunks of targets whose resampled scores fit the budget."""
+    weights = np.concatenate([np.eye(1 + len(models)), np.array(list(parts.values()))])
+    Y, found = problem.targets.values, []
+    size = Y.shape[1]
+    if resampling:
+        size = max(1, min(size, BUDGET // (8 * len(weights) * len(resampling.resamples))))
+    for start in range(0, Y.shape[1], size):
+        found.append(_score_chunk(problem, models, Y[:, start:start + size], weights, resampling, level, keep))
+    joined = {k: np.concatenate([f[k] for f in found], -1) for k in found[0] if k != "solver"}
+    at_edge = joined.pop("at_edge").mean(-1)
+    joined["edges"] = [{"space": m.label, "at_edge": edge, "solver": solver}
+                       for m, edge, solver in zip(models, at_edge, found[0]["solver"])]
+    return joined
+
+
+def _score_chunk(problem, models, Y, weights, resampling, level, keep) -> dict:
+    n_targets, nuisance = Y.shape[1], problem.nuisance.shape[1] > 0
+    r2, alphas = np.zeros((1 + len(models), n_targets)), np.full((1 + len(models), n_targets), np.nan)
+    edges, solvers, resampled = [], [], []
+    if resampling:
+        wide = Y.astype(np.float64)
+        ones = np.ones((len(Y), 1))
+        fixed = [resampling.sums(x) for x in (np.broadcast_to(ones, Y.shape), wide, wide**2)]
+        resampled = np.zeros((1 + len(models), len(resampling.resamples), n_targets))
+    for k in range(0 if nuisance else 1, 1 + len(models)):
+        fitter, joint = ((problem.fitter, problem.nuisance) if k == 0 else
+                         (models[k - 1].fitter, models[k - 1].design.joint))
+        prediction = np.zeros(Y.shape, np.float32)
+        with fitter.threads(joint, Y):
+            fit = fitter.fit(joint, Y, prediction)
+        r2[k] = score_moments(METRIC, fit.sums)
+        alphas[k] = np.exp(np.log(fit.best_alpha).mean(0))
+        if k:
+            edges.append(fit.at_edge)
+            solvers.append(fit.solver)
+        if resampling:
+            p = prediction.astype(np.float64)
+            moved = [*fixed, *(resampling.sums(x) for x in (p, p**2, wide * p))]
+            resampled[k] = score_moments(METRIC, np.stack(moved)[None])
+    found = {"score": weights @ r2, "best_alpha": alphas, "at_edge": np.array(edges), "solver": solvers}
+    if resampling:
+        resampled = np.einsum("ps,sbt->pbt", weights, resampled)
+        found["ci_low"], found["ci_high"] = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        if keep:
+            found["bootstrap"] = resampled.transpose(1, 0, 2).astype(np.float32)
+    return found
+
+
+def _assemble(problem, labels, parts, found, attrs) -> xr.Dataset:
+    targets, where = problem.targets, problem.targets.dims
+    first = 0 if problem.nuisance.shape[1] else 1  # without nuisance, no band at all explains nothing
+    spaces = ["nuisance", *labels, *parts][first:]
+    kinds = ["nuisance", *["model"] * len(labels), *("unique" if p.endswith(", unique") else "shared" for p in parts)]
+    dims = ("metric", "space", *where)
+    variables = {k: (dims, targets.spread(found[k][first:])[None]) for k in ("score", "ci_low", "ci_high")
+                 if k in found}
+    if "bootstrap" in found:
+        variables["bootstrap"] = (("resample", *dims), targets.spread(found["bootstrap"][:, first:])[:, None])
+    blank = np.full((len(parts), found["best_alpha"].shape[-1]), np.nan)
+    variables["best_alpha"] = (dims[1:], targets.spread(np.concatenate([found["best_alpha"][first:], blank])))
+    rho = np.broadcast_to(problem.reliability.values, targets.shape)
+    bound = ceiling_of(METRIC, rho, problem.reliability.aggregation)
+    whole = np.array(kinds[first:]) == "model"
+    shape = (-1, *[1] * len(where))
+    variables["ceiling"] = (dims, np.where(whole.reshape(shape), bound, np.nan)[None])
+    variables["reliability"] = (where, np.array(rho))
+    tested = problem.fitter.outer.test.any(0).sum()
+    variables["n"] = (where, np.where(targets.usable, tested, 0).reshape(targets.shape))
+    coords = {k: v for k, v in problem.responses.coords.items() if v.dims and set(v.dims) <= set(where)}
+    if "neuroid_id" in coords:
+        coords["neuroid"] = ("neuroid", problem.responses["neuroid_id"].values)
+    blank = np.full(len(spaces), "")
+    coords |= {"metric": [METRIC], "space": spaces, "part": ("space", kinds[first:]), "model": ("space", spaces),
+               "layer": ("space", blank), "stream": ("space", blank)}
+    return scores.make(variables, coords, attrs)
