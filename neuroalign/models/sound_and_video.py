@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from neuroalign.models.adapter import BadStimuli, Layer, LoadedModel
@@ -102,6 +103,14 @@ class XClip(DualEncoder):
             return video + words
         return [*video, Layer("mit", 1.0, "video", ("video", "all"), masked=False),
                 *words, Layer("text_projection", 1.0, "text", ("text", "all"), masked=False)]  # fmt: skip
+
+    def times(self, model: LoadedModel, layer: Layer, stimulus: Mapping) -> np.ndarray | None:
+        """Return the seconds that the patches of each frame stand for, or each frame in the layers of ``mit``."""
+        if layer.tower != "video" or layer.path == "mit":
+            return None
+        config = model.module.config.vision_config
+        patches = (config.image_size // config.patch_size) ** 2 if layer.path.startswith("vision_model.") else 1
+        return model.processors["video"].times(stimulus, 1, patches)
 
     def tokens(self, model: LoadedModel, layer: Layer, raw: Any) -> torch.Tensor:
         """Return (batch, token, feature); the frames of a video are joined."""

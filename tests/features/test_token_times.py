@@ -63,7 +63,7 @@ def embedded(model, stimulus):
     return caught[0][0][inputs.streams["video"]["video"][0]]
 
 
-@pytest.mark.parametrize("kind", list(tiny_multimodal.VIDEO))
+@pytest.mark.parametrize("kind", [*tiny_multimodal.VIDEO, "xclip"])
 def test_tokens_of_a_video_stand_where_the_frames_stand_that_change_them(kind, model, tmp_path):
     loaded, frames = model(kind), np.random.default_rng(0).integers(0, 255, (20, 40, 40, 3), dtype=np.uint8)
     np.save(tmp_path / "a.npy", frames)
@@ -207,3 +207,16 @@ def test_the_tower_of_a_pair_has_the_times_of_its_model(model, film, tmp_path):
     for own, space in zip(alone.values(), features.values()):
         np.testing.assert_allclose(space.onset, own.onset)
         np.testing.assert_allclose(space.values, own.values, atol=1e-6)
+
+
+def test_frames_of_xclip_stand_in_time_and_its_texts_do_not(model, tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, (12, 40, 40, 3), dtype=np.uint8))
+    table = pd.DataFrame({"video": [str(tmp_path / "a.npy")], "frame_rate": [10.0], "text": ["a man"]}, index=["a"])
+    loaded = model("xclip")
+    layers = [x.name for x in loaded.adapter.layers(loaded) if x.tower == "video" and x.path != "mit"]
+    moments = na.extract(loaded, na.StimulusSet(table), pooling="moment", layers=layers, store=tmp_path, **QUIET)
+    for space in moments.values():
+        np.testing.assert_allclose(space.since, [0, 0.3, 0.6, 0.9])
+        np.testing.assert_allclose(space.duration, 0.3)
+    with pytest.raises(ValueError, match="have no times"):
+        na.extract(loaded, na.StimulusSet(table), pooling="moment", layers="text_model.*", store=tmp_path, **QUIET)
