@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neuroalign.cli import analyse, models, store, system
+from neuroalign.cli import analyse, models, partition, store, system
 from neuroalign.errors import NeuroalignError, NeuroalignWarning
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.add_typer(stored, name="store")
 app.command("extract")(models.extract)
 app.command("verify")(models.verify)
 app.command("encode")(analyse.encode)
+app.command("partition")(partition.partition)
 app.command("compare")(analyse.compare)
 app.command("report")(analyse.report)
 app.command("demo")(system.demo)

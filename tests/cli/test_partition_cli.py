@@ -1,0 +1,34 @@
+"""The command ``neuroalign partition``."""
+
+import numpy as np
+import pytest
+import typer
+
+from neuroalign.cli.partition import _bands
+from neuroalign.data.scores import attrs_of, load
+
+from .test_main import run
+
+
+def test_two_layers_are_parted(tmp_path):
+    rng = np.random.default_rng(0)
+    words = ["fox", "dog", "bank", "rain", "goal", "north", "news", "vote"]
+    texts = [f"{a} and {b}" for a in words for b in words[:3]]
+    (tmp_path / "texts.csv").write_text("stimulus_id,text\n" + "\n".join(f"s{k},{t}" for k, t in enumerate(texts)))
+    rows = "\n".join(f"s{k},{a:.3f},{b:.3f}" for k, (a, b) in enumerate(rng.standard_normal((24, 2))))
+    (tmp_path / "voxels.csv").write_text(f"stimulus_id,v1,v2\n{rows}\n")
+    out = run("partition", "minilm", "--stimuli", "texts.csv", "--responses", "voxels.csv", "--stream", "all",
+              "--layers", "encoder.layer.0", "--layers", "encoder.layer.5", "--by", "layer", "--candidates", 4,
+              "--resamples", 50, "--n-splits", 3, "--out", "parts.nc", "--quiet", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    assert "encoder.layer.0, unique" in out.stdout and "ci_low" in out.stdout
+    scores = load(tmp_path / "parts.nc")
+    assert scores.sizes["space"] == 6 and set(attrs_of(scores)["bands"]) == {"encoder.layer.0", "encoder.layer.5"}
+
+
+def test_spaces_are_gathered_by_a_part_of_their_names():
+    spaces = ["a:l1:image", "a:l2:text", "b:l1:text"]
+    assert _bands(spaces, "model") == {"a": spaces[:2], "b": spaces[2:]}
+    assert list(_bands(spaces, "layer")) == ["l1", "l2"] and list(_bands(spaces, "space")) == spaces
+    with pytest.raises(typer.BadParameter, match="space, model, layer, stream"):
+        _bands(spaces, "region")
