@@ -1,11 +1,12 @@
 """Regressors on the rows of the responses: matched features, convolved events, nuisance variables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import xarray as xr
 
+from neuroalign.alignment.lagged import LaggedTable, Lags
 from neuroalign.alignment.table import Table
 from neuroalign.data import align, as_spaces, sample_dim
 from neuroalign.errors import NotAligned, suggest
@@ -28,29 +29,41 @@ class Design:
 
     Attributes
     ----------
-    values : array of shape (n_samples, n_features)
+    series : array of shape (n_samples, n_features)
+        The features, before any delays.
     nuisance : array of shape (n_samples, n_nuisance)
+        At all delays.
+    lags : Lags, optional
+        Delays of the features.
     events : DataArray (stimulus, feature), optional
-        The events that `values` were made from.
+        The events that `series` was made from.
     """
 
-    values: np.ndarray
+    series: np.ndarray
     nuisance: np.ndarray
+    lags: Lags | None = None
     events: xr.DataArray | None = None
     responses: xr.DataArray | None = field(default=None, repr=False)
     timing: EventTiming | None = None
 
     @property
+    def values(self):
+        """The features, at all delays."""
+        return self.series if self.lags is None else self.lags.delayed(self.series)
+
+    @property
     def joint(self) -> Table:
         """Nuisance and features side by side."""
+        if self.lags is not None:
+            return LaggedTable(self.nuisance, self.series, self.lags)
         return Table([self.nuisance, self.values])
 
     def permuted(self, order: np.ndarray) -> "Design":
         """Take the features in another order: the event series before convolution, or the rows."""
         if self.events is None:
-            return Design(Table([self.values]).take(order), self.nuisance)
+            return replace(self, series=Table([self.series]).take(order))
         moved = self.events.copy(data=self.events.values[order])
-        return Design(convolve(moved, self.responses, self.timing), self.nuisance, moved, self.responses, self.timing)
+        return replace(self, series=convolve(moved, self.responses, self.timing), events=moved)
 
 
 def match_rows(features, responses: xr.DataArray, timing: EventTiming, *, repeats: str, on_missing: str):
@@ -78,9 +91,9 @@ def match_rows(features, responses: xr.DataArray, timing: EventTiming, *, repeat
 
 
 def make_designs(spaces: Mapping[str, xr.DataArray], responses: xr.DataArray, nuisance: np.ndarray,
-                 timing: EventTiming) -> dict:
+                 timing: EventTiming, lags: Lags | None = None) -> dict:
     """Return a function that makes the `Design` of each space: they are made one at a time."""
-    return {name: _design_maker(space, responses, nuisance, timing) for name, space in spaces.items()}
+    return {name: _design_maker(space, responses, nuisance, timing, lags) for name, space in spaces.items()}
 
 
 def make_nuisance(nuisance, spaces, responses: xr.DataArray, timing: EventTiming) -> tuple[np.ndarray, list[str]]:
@@ -152,11 +165,11 @@ def sample_step(responses: xr.DataArray) -> float:
     raise ValueError("responses: neither attrs['sfreq'] nor a coord 'time' (seconds); the gap of folds needs one.")
 
 
-def _design_maker(space, responses, nuisance, timing):
+def _design_maker(space, responses, nuisance, timing, lags):
     if sample_dim(responses) == "time" and sample_dim(space) != "time":
         events = space.transpose(sample_dim(space), "feature").sortby("onset")
-        return lambda: Design(convolve(events, responses, timing), nuisance, events, responses, timing)
-    return lambda: Design(space.transpose(sample_dim(space), "feature").data, nuisance)
+        return lambda: Design(convolve(events, responses, timing), nuisance, lags, events, responses, timing)
+    return lambda: Design(space.transpose(sample_dim(space), "feature").data, nuisance, lags)
 
 
 def _nuisance_block(item, spaces, responses, timing):

@@ -22,7 +22,7 @@ EDGE_SHARE = 0.05
 
 def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
            n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
-           layer: str = "each", hrf: str | None = None, at: str = "onset", high_pass="auto",
+           layer: str = "each", hrf: str | None = None, at: str = "onset", delays=None, trf=None, high_pass="auto",
            metric=("r.pooled", "r2.pooled"), n_permutations: int = 0, null: str = "auto", min_shift: float = 0.1,
            block: float | None = None, fdr: str = "bh", ceiling=None, repeats: str = "average",
            on_missing: str = "error", keep=(), random_state: int = 0, device="auto") -> xr.Dataset:
@@ -48,7 +48,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     groups : str or sequence, optional
         Name of a coord of the responses, or a label for each sample: groups never straddle folds.
     gap : float, optional
-        Seconds purged on both sides of a test block of a time series; by default 16 for fMRI or with `hrf`, else 1.
+        Seconds purged on both sides of a test block of a time series; by default 16 for fMRI or with `hrf`, else 1,
+        and never less than the longest delay.
     alphas : sequence of float, optional
         Penalties; by default 15 from 0.1 to 1e6.
     reduce : int or str, optional
@@ -63,6 +64,12 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Convolve features that are timed events (coord ``onset``) onto responses on ``time``.
     at : {"onset", "offset", "middle"}
         Where in an event its impulse stands.
+    delays : sequence of float, optional
+        Seconds by which responses on ``time`` may be later than features (finite impulse response): features and
+        nuisance stand in the model once for each delay (`neuroalign.features.delay`), within runs.
+    trf : (float, float), optional
+        All delays from the first to the second (a temporal response function), of features and nuisance; the delayed
+        features are never held in memory where there are more samples than columns.
     high_pass : "auto", float or None
         Filter (Hz) of the regressors made here from events and named coords: the one that the responses went
         through, ``responses.attrs["high_pass"]`` (`clean` writes it), by default. Time series given as features are
@@ -117,8 +124,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     with collect_warnings() as said:
         problem = set_up(features, responses, nuisance=nuisance, cv=cv, inner_cv=inner_cv, n_splits=n_splits,
                          n_inner_splits=n_inner_splits, groups=groups, gap=gap, alphas=alphas, reduce=reduce, hrf=hrf,
-                         at=at, high_pass=high_pass, ceiling=ceiling, repeats=repeats, on_missing=on_missing,
-                         random_state=random_state, device=device)
+                         at=at, delays=delays, trf=trf, high_pass=high_pass, ceiling=ceiling, repeats=repeats,
+                         on_missing=on_missing, random_state=random_state, device=device)
         targets, fitter, columns = problem.targets, problem.fitter, problem.nuisance
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
         makers, members, results = problem.designs(), {}, []
@@ -129,7 +136,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         for space, make in makers.items():
             design = make()
             for name, table in zip(members.get(space, [space]), getattr(design.joint, "tables", [design.joint])):
-                _check_finite(table, name, targets.ids)
+                _check_finite(getattr(table, "series", table), name, targets.ids)
             results.append(_encode_space(design, space, targets, fitter, problem.layout, metrics, keep,
                                          n_permutations, options))
             if members:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from neuroalign.alignment.designs import Design
+from neuroalign.alignment.lagged import LaggedPlan, LaggedTable, plan_lagged
 from neuroalign.alignment.nested_layer import LayerPlans, LayerTables
 from neuroalign.alignment.reduction import Reduction, reduce_features, standardise
 from neuroalign.alignment.ridge import RidgePlan, operations, plan_ridge
@@ -56,14 +57,16 @@ class Fitter:
         """Limit the threads to what a fit of this size deserves, for a block of many."""
         return thread_limit(operations(X.shape, Y.shape, len(self.alphas)))
 
-    def plan(self, X, fold: int) -> RidgePlan | LayerPlans:
+    def plan(self, X, fold: int) -> RidgePlan | LaggedPlan | LayerPlans:
         """Decompose a design, whose first columns are the nuisance, for one outer fold."""
         if isinstance(X, LayerTables):
             return LayerPlans(tuple(self.plan(table, fold) for table in X.tables))
         X = X if isinstance(X, Table) else Table([X])
-        train = X.take(np.flatnonzero(self.outer.train[fold]))
-        test = X.take(np.flatnonzero(self.outer.test[fold]))
+        train, test = (np.flatnonzero(side[fold]) for side in (self.outer.train, self.outer.test))
         options = {"alphas": self.alphas, "inner_folds": self.inner[fold], "device": self.device}
+        if self._by_structure(X):
+            return plan_lagged(X.series, X.lags.samples, runs=X.lags.runs, train=train, test=test, **options)
+        train, test = X.take(train), X.take(test)
         if self.reduction is None or X.shape[1] == self.n_nuisance:
             return plan_ridge(train, test, **options)
         (nuisance, features), (test_nuisance, test_features) = train.split(self.n_nuisance), test.split(self.n_nuisance)
@@ -97,9 +100,15 @@ class Fitter:
 
     def plans_fit_in_memory(self, X) -> bool:
         """Whether the decompositions of all folds may be held at once (a quarter of the free memory)."""
-        shapes = [t.shape for t in X.tables] if isinstance(X, LayerTables) else [X.shape]
-        one = sum(4 * n * min(n, p) for n, p in shapes) * (1 if self.inner[0] == "loo" else 1 + len(self.inner[0]))
+        tables = X.tables if isinstance(X, LayerTables) else [X]
+        one = sum(16 * t.shape[1]**2 if self._by_structure(t) else 4 * t.shape[0] * min(t.shape) for t in tables)
+        one *= 1 if self.inner[0] == "loo" else 1 + len(self.inner[0])
         return one * len(self.outer) < free_memory(self.device) / 4
+
+    def _by_structure(self, X) -> bool:
+        """Whether the delayed features are not made, but their Gram matrix is, from the series."""
+        return (isinstance(X, LaggedTable) and X.lags.structured and self.reduction is None
+                and X.shape[1] <= self.outer.train.sum(1).min() and not isinstance(self.inner[0], str))
 
 
 class Tally:

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 
 from neuroalign.alignment.designs import Design, EventTiming, make_designs, make_nuisance, match_rows
+from neuroalign.alignment.lagged import Lags
 from neuroalign.alignment.nulls import Fitter
 from neuroalign.alignment.reduction import parse_reduction
 from neuroalign.alignment.reliability import Reliability, find_reliability
@@ -15,6 +16,7 @@ from neuroalign.alignment.ridge import ALPHAS
 from neuroalign.alignment.splits import Layout, make_layout, nested_folds
 from neuroalign.data import sample_dim, validate_responses
 from neuroalign.errors import check_option, list_ids, warn_user
+from neuroalign.features.delays import delay_range, delay_samples, series_clock
 from neuroalign.linalg import resolve
 
 __all__ = ["Problem", "Targets", "set_up"]
@@ -32,10 +34,12 @@ class Problem:
     layout : Layout
     timing : EventTiming
     nuisance : array of shape (n_samples, n_columns)
+        At all delays.
     nuisance_names : list of str
     fitter : Fitter
         With the nested folds.
     reliability : Reliability
+    lags : Lags, optional
     """
 
     spaces: Mapping[str, xr.DataArray]
@@ -47,10 +51,11 @@ class Problem:
     nuisance_names: list[str]
     fitter: Fitter
     reliability: Reliability
+    lags: Lags | None = None
 
     def designs(self) -> dict[str, Callable[[], Design]]:
         """Return a function that makes the design of each space: they are made one at a time."""
-        return make_designs(self.spaces, self.responses, self.nuisance, self.timing)
+        return make_designs(self.spaces, self.responses, self.nuisance, self.timing, self.lags)
 
     def describe(self) -> dict:
         """Return what goes into the attrs of Scores."""
@@ -59,6 +64,7 @@ class Problem:
                 "inner_folds": next(f if isinstance(f, str) else f.name for f in fitter.inner),
                 "random_state": fitter.random_state, "alphas": fitter.alphas.tolist(),
                 "reduce": fitter.reduction.name if fitter.reduction else None, "nuisance": self.nuisance_names,
+                "delays": None if self.lags is None else self.lags.seconds.tolist(),
                 "gap": self.layout.gap_seconds, "hrf": timing.hrf, "at": timing.at if timing.hrf else None,
                 "high_pass": timing.high_pass, "ceiling": self.reliability.source,
                 "fingerprints": _fingerprints(self.spaces, self.responses)}
@@ -66,19 +72,24 @@ class Problem:
 
 def set_up(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
            n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
-           hrf: str | None = None, at: str = "onset", high_pass="auto", ceiling=None, repeats: str = "average",
-           on_missing: str = "error", random_state: int = 0, device="auto") -> Problem:
+           hrf: str | None = None, at: str = "onset", delays=None, trf=None, high_pass="auto", ceiling=None,
+           repeats: str = "average", on_missing: str = "error", random_state: int = 0, device="auto") -> Problem:
     """Match rows, resolve folds and nuisance; the parameters are those of `neuroalign.encode`."""
     validate_responses(responses)
     reliability = find_reliability(responses, ceiling, repeats, random_state)
     timing = EventTiming(hrf, at, _filter_of(responses, high_pass))
     spaces, responses = match_rows(features, responses, timing, repeats=repeats, on_missing=on_missing)
-    layout = make_layout(responses, groups, gap, hrf)
+    lags = _find_lags(responses, delays, trf)
+    layout = make_layout(responses, groups, gap, hrf, 0.0 if lags is None else float(np.abs(lags.seconds).max()))
     outer, inner = nested_folds(layout, cv, inner_cv, n_splits, n_inner_splits, random_state)
     columns, names = make_nuisance(nuisance, spaces, responses, timing)
+    if lags is not None:
+        lags = replace(lags, nuisance=columns)
+        columns = lags.delayed(columns)[:, :]
     fitter = Fitter(outer, inner, np.asarray(ALPHAS if alphas is None else alphas, float), resolve(device),
                     columns.shape[1], parse_reduction(reduce), random_state)
-    return Problem(spaces, responses, Targets(responses), layout, timing, columns, names, fitter, reliability)
+    return Problem(spaces, responses, Targets(responses), layout, timing, columns, names, fitter, reliability,
+                   lags)
 
 
 class Targets:
@@ -121,6 +132,19 @@ class Targets:
         name = "neuroid_id" if "neuroid_id" in responses.coords else "neuroid"
         ids = responses[name].values[per_neuroid]
         warn_user(f"{len(ids)} of {len(per_neuroid)} neuroids {what} and get NaN scores: {list_ids(ids)}.", code, ids)
+
+
+def _find_lags(responses, delays, trf) -> Lags | None:
+    if delays is None and trf is None:
+        return None
+    if delays is not None and trf is not None:
+        raise ValueError("delays, trf: give either some delays or a range of which all are taken, not both.")
+    if sample_dim(responses) != "time":
+        raise ValueError(f"{'trf' if delays is None else 'delays'}: the responses stand on {sample_dim(responses)!r}; "
+                         "only those on 'time' can be later than features.")
+    step, runs = series_clock(responses)
+    samples = delay_samples(delays, 1 / step) if trf is None else delay_range(*trf, 1 / step)
+    return Lags(samples, samples * step, runs, np.zeros((responses.sizes["time"], 0)))
 
 
 def _filter_of(responses, high_pass):

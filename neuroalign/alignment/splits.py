@@ -39,8 +39,6 @@ class Layout:
     onsets : array of shape (n_samples,), or None
         Seconds of the samples that are timed events (words of a film): they are a time series without a fixed step.
     step : float or None
-        Seconds between samples (of timed events the median).
-    step : float or None
         Seconds between samples (events: their median).
     ids : array of shape (n_samples,), or None
         Ids of independent stimuli.
@@ -63,7 +61,8 @@ class Layout:
         return {"positions": self.onsets if rows is None else self.onsets[rows], "gap": self.gap_seconds}
 
 
-def make_layout(responses: xr.DataArray, groups, gap: float | None, hrf: str | None) -> Layout:
+def make_layout(responses: xr.DataArray, groups, gap: float | None, hrf: str | None,
+                longest_delay: float = 0.0) -> Layout:
     """Read groups, runs and the purge gap off the responses (gap in seconds; see `encode`)."""
     dim = sample_dim(responses)
     groups = _find_groups(responses, groups)
@@ -78,9 +77,13 @@ def make_layout(responses: xr.DataArray, groups, gap: float | None, hrf: str | N
         return Layout(False, responses.sizes[dim], 0, None, groups, None, ids=ids)
     if gap is None:
         slow = hrf is not None or responses.attrs.get("kind") == "fmri"
-        gap = HRF_SECONDS if slow else NEURAL_SECONDS
+        gap = max(HRF_SECONDS if slow else NEURAL_SECONDS, longest_delay)
     if gap < 0:
         raise ValueError(f"gap: got {gap!r}, expected seconds of at least 0.")
+    if gap < longest_delay - 1e-6:
+        raise ValueError(f"gap: got {gap!r} s, shorter than the longest delay, {longest_delay:g} s, so that test rows "
+                         f"would be made of the same features as training rows. Leave gap=None, or give at least "
+                         f"{longest_delay:g}.")
     step = sample_step(responses) if onsets is None else max(np.median(np.diff(onsets)), 1e-9)
     samples = int(np.ceil(round(gap / step, 6)))
     return Layout(True, responses.sizes[dim], samples, float(gap), groups, runs, onsets, step)

@@ -9,7 +9,7 @@ import xarray as xr
 from neuroalign.data import sample_dim
 from neuroalign.errors import list_ids
 
-__all__ = ["Shifted", "delay", "delay_samples", "run_rows", "series_clock", "shift_rows"]
+__all__ = ["Shifted", "delay", "delay_range", "delay_samples", "run_rows", "series_clock", "shift_rows"]
 
 
 def delay(series: xr.DataArray, delays, sfreq: float | None = None) -> xr.DataArray:
@@ -78,6 +78,21 @@ def delay_samples(delays, sfreq: float) -> np.ndarray:
     if len(np.unique(whole)) < len(whole):
         raise ValueError(f"delays: got {seconds.tolist()}, expected each only once.")
     return whole
+
+
+def delay_range(tmin: float, tmax: float, sfreq: float) -> np.ndarray:
+    """Return every delay from `tmin` to `tmax` seconds (to the nearest sample) as whole samples.
+
+    Examples
+    --------
+    >>> delay_range(-0.1, 0.25, sfreq=10).tolist()
+    [-1, 0, 1, 2]
+    """
+    if not (np.isfinite(sfreq) and sfreq > 0):
+        raise ValueError(f"sfreq: got {sfreq!r}, expected samples a second, above 0.")
+    if not (np.isfinite([tmin, tmax]).all() and tmin <= tmax):
+        raise ValueError(f"tmin, tmax: got {tmin!r} and {tmax!r}, expected seconds in ascending order.")
+    return np.arange(round(tmin * sfreq), round(tmax * sfreq) + 1)
 
 
 def shift_rows(values: np.ndarray, samples: int, runs=None) -> np.ndarray:

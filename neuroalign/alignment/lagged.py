@@ -1,0 +1,388 @@
+"""Ridge on every delay within a range, without the matrix of delayed features.
+
+The Gram matrix of delayed features is made of blocks that depend on the difference of two delays only, but for the
+samples at the edges: its first row of blocks takes one product with the series, and every further block is the one
+above and left of it, plus the sample that enters the window and minus the one that leaves it. Sums over rows add up,
+so each fold is a sum over stretches of the recording; errors of held-out rows come from the Gram matrix of the test
+rows, with no prediction made.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from neuroalign.alignment.ridge import ALPHAS, SMALL, _check_alphas, _check_inner, _check_targets, _Targets
+from neuroalign.alignment.table import Table
+from neuroalign.errors import list_ids
+from neuroalign.features.delays import Shifted, run_rows
+from neuroalign.linalg import eigh_psd, resolve, rows_per_chunk, to_numpy
+
+__all__ = ["LaggedPlan", "LaggedSeries", "LaggedTable", "Lags", "plan_lagged"]
+
+CHUNK = 2**17  # numbers of the delayed matrix that are made at a time: they stay in the processor's cache
+CONSTANT = 1e-6  # a column whose spread is below this share of its size is taken for constant
+
+
+@dataclass(frozen=True)
+class Lags:
+    """The delays of an analysis.
+
+    Attributes
+    ----------
+    samples : array of int
+    seconds : array of float
+    runs : array of shape (n,), or None
+    nuisance : array of shape (n, some)
+        The nuisance columns before they were delayed.
+    """
+
+    samples: np.ndarray
+    seconds: np.ndarray
+    runs: np.ndarray | None
+    nuisance: np.ndarray
+
+    @property
+    def structured(self) -> bool:
+        """Whether they are all the delays of a range, and so many that their structure pays off."""
+        return len(self.samples) > 3 and bool((np.diff(self.samples) == 1).all())
+
+    def delayed(self, series) -> Table:
+        """Return the series at all delays, one after the other, made when they are read."""
+        return Table([Shifted(series, int(k), self.runs) for k in self.samples])
+
+
+class LaggedTable(Table):
+    """Nuisance and features at all delays side by side, which knows the series that they were made from.
+
+    Parameters
+    ----------
+    nuisance : array of shape (n, n_delays * n_nuisance)
+    series : array of shape (n, n_features)
+    lags : Lags
+    """
+
+    def __init__(self, nuisance: np.ndarray, series, lags: Lags):
+        super().__init__([nuisance, lags.delayed(series)])
+        self.series, self.lags = Table([lags.nuisance, series]), lags
+
+
+class LaggedSeries:
+    """Time series, run by run, with so many zeros between them that a window never reaches another run.
+
+    Parameters
+    ----------
+    X : array of shape (n, n_features)
+    samples : array of int
+        Delays, every one from the first to the last.
+    runs : array of shape (n,), optional
+    device : torch device
+    """
+
+    def __init__(self, X, samples: np.ndarray, runs, device: torch.device):
+        X = X[:, :] if isinstance(X, Table) else X
+        X = np.asarray(X.detach().cpu() if isinstance(X, torch.Tensor) else X, dtype=np.float64)
+        if X.ndim != 2 or not X.shape[1]:
+            raise ValueError(f"X: got shape {X.shape}, expected (n_samples, n_features).")
+        bad = ~np.isfinite(X).all(0)
+        if bad.any():
+            raise ValueError(f"X: NaN or infinite values in features {list_ids(np.flatnonzero(bad))}. Remove or fill "
+                             "them.")
+        first, last = int(samples[0]), int(samples[-1])
+        before, after = max(last, 0), max(-first, 0) + 1
+        parts, position, start = [], np.empty(len(X), int), 0
+        for rows in run_rows(runs, len(X)):
+            position[rows] = start + before + np.arange(len(rows))
+            parts += [np.zeros((before, X.shape[1])), X[rows], np.zeros((after, X.shape[1]))]
+            start += before + len(rows) + after
+        # The window of a row goes from its longest delay to its shortest, that is, forwards in time.
+        self.starts = position - last
+        buffer = np.concatenate(parts)
+        self.n, self.p, self.n_lags = len(X), X.shape[1], len(samples)
+        self.buffer = torch.as_tensor(buffer, device=device)
+        self.windows = self.buffer.as_strided((len(buffer) - self.n_lags + 1, self.n_lags * self.p), (self.p, 1))
+
+    def stretches(self, rows: np.ndarray) -> list[tuple[int, int]]:
+        """Split ascending rows where they do not follow each other, as (first row, number of rows)."""
+        starts = self.starts[rows]
+        breaks = np.flatnonzero(np.diff(starts) != 1) + 1
+        edges = np.r_[0, breaks, len(rows)]
+        return [(int(a), int(b - a)) for a, b in pairwise(edges) if b > a]
+
+    def chunks(self, rows: np.ndarray):
+        """Yield the delayed rows in blocks: where they are in `rows`, and the block."""
+        size = max(16, CHUNK // (self.n_lags * self.p))
+        for first, count in self.stretches(rows):
+            start = int(self.starts[rows[first]])
+            for k in range(0, count, size):
+                stop = min(k + size, count)
+                yield slice(first + k, first + stop), self.windows[start + k:start + stop].contiguous()
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over some rows of the delayed features: number, columns, the first blocks of the Gram matrix, edges."""
+
+    n: int
+    columns: torch.Tensor
+    first: torch.Tensor
+    edges: torch.Tensor
+    signs: torch.Tensor
+
+    @classmethod
+    def of(cls, series: LaggedSeries, rows: np.ndarray) -> "_Sums":
+        total = torch.zeros(series.p + 1, series.n_lags * series.p, dtype=torch.float64, device=series.buffer.device)
+        for _, block in series.chunks(rows):
+            left = torch.cat([block[:, :series.p], torch.ones_like(block[:, :1])], 1)
+            total.addmm_(left.T, block)
+        begins = [int(series.starts[rows[first]]) for first, _ in series.stretches(rows)]
+        ends = [int(series.starts[rows[first]]) + count for first, count in series.stretches(rows)]
+        edges = series.windows[torch.as_tensor(ends + begins, device=series.buffer.device)]
+        signs = torch.ones(len(edges), dtype=torch.float64, device=edges.device)
+        signs[len(ends):] = -1
+        return cls(len(rows), total[-1], total[:-1], edges, signs)
+
+    @classmethod
+    def add(cls, parts: list["_Sums"]) -> "_Sums":
+        return cls(sum(s.n for s in parts), sum(s.columns for s in parts), sum(s.first for s in parts),
+                   torch.cat([s.edges for s in parts]), torch.cat([s.signs for s in parts]))
+
+    def gram(self) -> torch.Tensor:
+        """Return the Gram matrix of all delays and features."""
+        p = len(self.first)
+        width = self.first.shape[1]
+        n_lags = width // p
+        gram = torch.zeros(n_lags, p, width, dtype=self.first.dtype, device=self.first.device)
+        gram[0] = self.first
+        signed = self.edges * self.signs[:, None]
+        for i in range(1, n_lags):
+            above, entering = slice((i - 1) * p, width - p), slice((i - 1) * p, i * p)
+            gram[i, :, i * p:] = torch.addmm(gram[i - 1][:, above], signed[:, entering].T, self.edges[:, above])
+        whole = gram.view(width, width).triu_()
+        return whole + whole.triu(1).T
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """The training rows of a fold in their eigenbasis: ``(D - mean) @ axes``, and what they say of the test rows."""
+
+    values: torch.Tensor
+    axes: torch.Tensor
+    mean: torch.Tensor
+    n: int
+    n_test: int = 0
+    test_columns: torch.Tensor | None = None
+    test_gram: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, train: _Sums, test: _Sums | None, standardize: bool, only: float | None = None) -> "_Basis":
+        """Decompose the training rows; for one penalty a triangular factor does, which `values` hide."""
+        mean = train.columns / train.n
+        moment = train.gram()
+        size = moment.diagonal().sqrt()
+        moment.addr_(mean, mean, alpha=-train.n)
+        spread = moment.diagonal().clamp_min(0).sqrt()
+        constant = spread <= CONSTANT * size
+        scale = torch.where(constant, 0.0, np.sqrt(train.n) / spread if standardize else 1.0).to(spread)
+        values, axes = _decompose(moment.mul_(scale[:, None]).mul_(scale), only)
+        axes.mul_(scale[:, None])
+        if test is None:
+            return cls(values, axes, mean, train.n)
+        columns = test.columns - test.n * mean
+        moment = test.gram().addr_(mean, mean, alpha=-test.n)
+        moment -= torch.outer(mean, columns) + torch.outer(columns, mean)
+        return cls(values, axes, mean, train.n, test.n, columns, axes.T @ (moment @ axes))
+
+
+def _decompose(moment, only: float | None):
+    """Return values and axes so that ``axes diag(1 / (values + alpha)) axes.T`` inverts ``moment + alpha``."""
+    if only is not None:
+        shifted = moment.clone()
+        shifted.diagonal().add_(only)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
+        if not failed:
+            eye = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+            inverse = torch.linalg.solve_triangular(factor, eye, upper=False)
+            return torch.full_like(moment[0], 1 - only), inverse.T.contiguous()
+    values, vectors = eigh_psd(moment)
+    kept = values > torch.finfo(values.dtype).eps * len(values) * values[-1:].clamp_min(1e-300)
+    return values[kept], vectors[:, kept]
+
+
+@dataclass(frozen=True)
+class LaggedPlan:
+    """The decompositions of delayed features, ready for any number of targets (what `plan_lagged` returns).
+
+    It stands in for a `RidgePlan`: the same `predict`, `limits`, `solver` and `nbytes`.
+    """
+
+    alphas: np.ndarray
+    solver: str
+    n_samples: int
+    _series: LaggedSeries
+    _rows: np.ndarray
+    _test_rows: np.ndarray
+    _parts: tuple
+    _inner: tuple
+    _whole: _Basis
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the decompositions take."""
+        grams = sum(b.test_gram.nbytes for b, _, _ in self._inner)
+        return grams + sum(b.axes.nbytes for b in (self._whole, *(b for b, _, _ in self._inner)))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Penalties beyond which nothing changes; see `RidgePlan`."""
+        if len(self.alphas) == 1 or not len(self._whole.values):
+            return np.inf, 0.0
+        return 0.01 * float(self._whole.values[0]), 100 * float(self._whole.values[-1])
+
+    def predict(self, Y, rows=None) -> tuple[np.ndarray, np.ndarray]:
+        """Fit the targets and predict the test rows that the plan was made with; see `RidgePlan.predict`."""
+        return self.predict_with_loss(Y, rows)[:2]
+
+    def predict_with_loss(self, Y, rows=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `predict`, and the inner error of each target at its best penalty; see `RidgePlan`."""
+        n_targets = np.shape(Y)[1]
+        prediction = np.empty((len(self._test_rows), n_targets), np.float32)
+        best, least = np.empty(n_targets), np.full(n_targets, np.nan)
+        for part, block, weights, alpha, loss in self._solve(Y, rows):
+            offset = -(self._whole.mean @ weights)
+            for where, window in self._series.chunks(self._test_rows):
+                values = to_numpy(torch.addmm(offset, window, weights)) * block.sd + block.mean
+                prediction[where, part] = np.where(block.valid, values, np.nan)
+            best[part] = np.where(block.valid, alpha, np.nan)
+            if loss is not None:
+                least[part] = loss.min(0)
+        return prediction, best, least
+
+    def fit(self, Y):
+        """Fit the targets.
+
+        Returns
+        -------
+        coef : array of shape (n_delays, n_features, n_targets)
+            From the shortest delay to the longest.
+        intercept, best_alpha : array of shape (n_targets,)
+        loss : array of shape (n_alphas, n_targets), or None
+        """
+        fits = []
+        for _, block, weights, alpha, loss in self._solve(Y, None):
+            coef = np.where(block.valid, to_numpy(weights) * block.sd, np.nan)
+            intercept = block.mean - to_numpy(self._whole.mean) @ coef
+            loss = None if loss is None else np.where(block.valid, loss * block.sd**2, np.nan)
+            fits.append((coef, intercept, np.where(block.valid, alpha, np.nan), loss))
+        coef, intercept, alpha, losses = zip(*fits)
+        coef = np.concatenate(coef, 1).reshape(self._series.n_lags, self._series.p, -1)[::-1].copy()
+        return (coef, np.concatenate(intercept), np.concatenate(alpha),
+                None if losses[0] is None else np.concatenate(losses, 1))
+
+    def _solve(self, Y, rows):
+        """Yield for each chunk of targets: columns, `_Targets`, weights of the delayed columns, penalties, loss."""
+        n_targets = _check_targets(Y, rows, self.n_samples)
+        width = self._series.n_lags * self._series.p
+        size = rows_per_chunk(8 * (3 * self.n_samples + (len(self._parts) + 8) * width), self._whole.values.device)
+        for start in range(0, n_targets, size):
+            part = slice(start, min(start + size, n_targets))
+            block = _Targets.of(Y[:, part] if rows is None else Y[rows, part], self._whole.values)
+            sums = self._target_sums(block.values)
+            loss = None if len(self.alphas) == 1 else self._loss(sums)
+            best = torch.zeros(block.values.shape[1], dtype=torch.long) if loss is None else loss.argmin(0).cpu()
+            alpha = self.alphas[best.numpy()]
+            whole = _add_targets(sums)
+            projected = self._whole.axes.T @ (whole.cross - torch.outer(self._whole.mean, whole.total))
+            shrunk = projected / (self._whole.values[:, None] + torch.as_tensor(alpha, device=projected.device))
+            yield part, block, self._whole.axes @ shrunk, alpha, None if loss is None else to_numpy(loss)
+
+    def _target_sums(self, values) -> list["_TargetSums"]:
+        sums = []
+        for rows, places in self._parts:
+            own = values[places]
+            cross = torch.zeros(self._series.n_lags * self._series.p, values.shape[1], dtype=values.dtype,
+                                device=values.device)
+            for where, window in self._series.chunks(rows):
+                cross.addmm_(window.T, own[where])
+            sums.append(_TargetSums(len(rows), cross, own.sum(0), own.square().sum(0)))
+        return sums
+
+    def _loss(self, sums):
+        """Return the mean squared error of every penalty and target over the inner folds."""
+        n_targets = sums[0].total.shape[0]
+        loss = torch.zeros(len(self.alphas), n_targets, dtype=torch.float64, device=sums[0].total.device)
+        tested = 0
+        alphas = torch.as_tensor(self.alphas, device=loss.device)[:, None]
+        for basis, train, test in self._inner:
+            train, test = (_add_targets([sums[k] for k in side]) for side in (train, test))
+            mean = train.total / train.n
+            projected = basis.axes.T @ (train.cross - torch.outer(basis.mean, train.total))
+            cross = test.cross - torch.outer(basis.mean, test.total) - torch.outer(basis.test_columns, mean)
+            loss += test.squares - 2 * mean * test.total + test.n * mean**2
+            filters = 1 / (basis.values + alphas)
+            loss -= 2 * filters @ ((basis.axes.T @ cross) * projected)
+            at_once = max(1, SMALL // max(projected.numel(), 1))
+            for k in range(0, len(filters), at_once):
+                shrunk = filters[k:k + at_once, :, None] * projected
+                loss[k:k + at_once] += (shrunk * (basis.test_gram @ shrunk)).sum(1)
+            tested += test.n
+        return loss / tested
+
+
+@dataclass(frozen=True)
+class _TargetSums:
+    n: int
+    cross: torch.Tensor
+    total: torch.Tensor
+    squares: torch.Tensor
+
+
+def _add_targets(parts) -> _TargetSums:
+    return _TargetSums(*(sum(getattr(s, name) for s in parts) for name in ("n", "cross", "total", "squares")))
+
+
+def plan_lagged(X, samples, *, runs=None, train=None, test=None, alphas=ALPHAS, inner_folds=None,
+                standardize: bool = True, device="auto") -> LaggedPlan:
+    """Decompose features at every delay of a range, for any number of targets.
+
+    Parameters
+    ----------
+    X : array of shape (n, n_features)
+        All rows of the recording: a training row may see a row before it that is not one.
+    samples : array of int
+        Delays, consecutive.
+    runs : array of shape (n,), optional
+    train, test : array of int, optional
+        Rows to fit (by default all) and to predict, ascending.
+    alphas, standardize, device
+        As in `ridge_cv`; a column is a feature at a delay.
+    inner_folds : Folds or iterable of (train, test), optional
+        Over the training rows.
+    """
+    alphas = _check_alphas(alphas)
+    device = resolve(device)
+    if device.type == "mps":  # it has no float64
+        device = torch.device("cpu")
+    series = LaggedSeries(X, np.asarray(samples), runs, device)
+    train = np.arange(series.n) if train is None else np.asarray(train)
+    folds = _check_inner(inner_folds, len(train), len(alphas))
+    sets = np.zeros((1 + 2 * len(folds), len(train)), bool)
+    sets[0] = True
+    for k, pair in enumerate(folds):
+        for side, rows in enumerate(pair):
+            sets[1 + 2 * k + side, rows] = True
+    # Rows that stand in the same sets are summed once.
+    patterns, part_of = np.unique(sets, axis=1, return_inverse=True)
+    places = [np.flatnonzero(part_of.ravel() == k) for k in range(patterns.shape[1])]
+    sums = [_Sums.of(series, train[place]) for place in places]
+    members = [np.flatnonzero(row) for row in patterns]
+    inner = []
+    for k in range(len(folds)):
+        sides = members[1 + 2 * k], members[2 + 2 * k]
+        fit, held_out = (_Sums.add([sums[i] for i in side]) for side in sides)
+        inner.append((_Basis.of(fit, held_out, standardize), *sides))
+    whole = _Basis.of(_Sums.add(sums), None, standardize, alphas[0] if len(alphas) == 1 else None)
+    test = np.zeros(0, int) if test is None else np.asarray(test)
+    return LaggedPlan(alphas, "delays, float64 decomposition", len(train), series, train, test,
+                      tuple((train[place], place) for place in places), tuple(inner), whole)
