@@ -16,6 +16,7 @@ _PUBLIC = {
     "RidgeFit": "ridge",
     "RidgePlan": "ridge",
     "band_candidates": "banded",
+    "canonical_correlations": "cca",
     "banded_ridge_cv": "banded",
     "compare": "comparison",
     "encode_banded": "joint",
@@ -23,6 +24,7 @@ _PUBLIC = {
     "compare_selected": "selection",
     "condensed_distances": "rdm",
     "get_metric": "metrics",
+    "held_out_cca": "cca",
     "linear_cka": "cka",
     "kernel_cka": "cka",
     "list_metrics": "metrics",
@@ -31,9 +33,11 @@ _PUBLIC = {
     "partition_rsa": "rdm_partition",
     "partition_variance": "partition",
     "plan_banded": "banded",
+    "pwcca": "cca",
     "plan_ridge": "ridge",
     "rdms": "rdm",
     "ridge_cv": "ridge",
+    "svcca": "cca",
     "two_versus_two": "stimulus_scores",
 }
 

@@ -7,10 +7,10 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.alignment import rsa
-from neuroalign.alignment.cka import cka_grid, cka_null, cka_subsamples
 from neuroalign.alignment.comparison_inputs import Models, Targets, match, select_controls, target_kind
 from neuroalign.alignment.metrics import Metric, resolve_metrics
 from neuroalign.alignment.rdm import DISTANCES
+from neuroalign.alignment.similarity import measure_grid, measure_null, measure_subsamples
 from neuroalign.data.scores import make
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve
@@ -46,8 +46,8 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
         Permutations of the models' stimulus labels (0: no p); the same for all spaces and targets.
     n_bootstraps : int
         Resamples for the interval (0: none). RSA: stimuli, and subjects where a target has several, with
-        replacement; pairs of a stimulus with itself are left out. CKA: half of the stimuli, without
-        replacement, since duplicated stimuli inflate it.
+        replacement; pairs of a stimulus with itself are left out. Metrics of two arrays (CKA, CCA, ...): half of
+        the stimuli, without replacement, since duplicated stimuli inflate them.
     ceiling : {"rank", "raw", None}
         How the subjects' RDMs are averaged for the noise ceiling, which stands beside ``rsa.spearman`` alone.
     on_missing : {"error", "drop"}
@@ -60,8 +60,9 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
     Returns
     -------
     Dataset
-        Scores (metric, space, target[, time_bin]) or (metric, space, space_b). p is one-sided (greater than
-        the null), q is adjusted over the targets of each metric and space.
+        Scores (metric, space, target[, time_bin]) or (metric, space, space_b). p is one-sided (better than the
+        null: greater, or less for a metric where lower is better), q is adjusted over the targets of each metric
+        and space.
 
     Raises
     ------
@@ -71,8 +72,9 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
     Notes
     -----
     Per-subject scores and ceilings: Nili et al. 2014, PLoS Comput Biol 10:e1003553. The bootstrap over stimuli
-    and subjects is conservative (Schütt et al. 2023, eLife 12:e82566). The CKA interval is a delete-half
-    jackknife: deviations of half samples from their mean, scaled by sqrt(m / (n - m)), about the full estimate.
+    and subjects is conservative (Schütt et al. 2023, eLife 12:e82566). The interval of CKA and its like is a
+    delete-half jackknife: deviations of half samples from their mean, scaled by sqrt(m / (n - m)), about the full
+    estimate.
 
     Examples
     --------
@@ -137,19 +139,21 @@ def _rdm_part(metric: Metric, models: Models, side: Targets, settings) -> dict:
 
 
 def _feature_part(metric: Metric, models: Models, side: Targets, settings) -> dict:
-    options = {"estimator": metric.method, "device": settings["device"]}
-    n = len(side.ids)
-    rows = cka_grid(models.arrays, side.arrays, **options)
-    _warn_undefined(rows, models, side)
+    device, n = settings["device"], len(side.ids)
+    rows, degenerate = measure_grid(metric.method, models.arrays, side.arrays, device=device)
+    _warn_undefined(metric, rows, models, side)
+    _warn_degenerate(metric, degenerate, models, side)
     weights = (side.cell[None, :] == np.arange(side.n_cells)[:, None]).astype(float)
     weights /= weights.sum(1, keepdims=True)
     part = {"score": rows @ weights.T, "n": np.full((len(rows), side.n_cells), n), "rows": rows}
     if settings["permutations"] is not None:
-        part["null"] = cka_null(models.arrays, side.arrays, settings["permutations"], weights=weights, **options)
+        part["null"] = measure_null(metric.method, models.arrays, side.arrays, settings["permutations"],
+                                    weights=weights, device=device)
     if settings["n_bootstraps"]:
         drawn = make_resamples(side.ids, settings["n_bootstraps"], kind="subsample",
                                random_state=settings["random_state"])
-        values = cka_subsamples(models.arrays, side.arrays, drawn.indices, **options) @ weights.T
+        values = measure_subsamples(metric.method, models.arrays, side.arrays, drawn.indices, device=device)
+        values = values @ weights.T
         m = drawn.indices.shape[1]
         part["bootstrap"] = part["score"] + np.sqrt(m / (n - m)) * (values - values.mean(0))
         part["interval"] = {"method": f"delete-half jackknife ({m} of {n} stimuli), {rsa.LEVEL:.0%}",
@@ -157,12 +161,22 @@ def _feature_part(metric: Metric, models: Models, side: Targets, settings) -> di
     return part
 
 
-def _warn_undefined(rows, models: Models, side: Targets):
+def _warn_undefined(metric: Metric, rows, models: Models, side: Targets):
     lost = [name for name, row in zip(models.names, rows) if np.isnan(row).all()]
     if len(lost) < len(models.names):
         lost += [side.label(r) for r in range(len(side.cell)) if np.isnan(rows[:, r]).all()]
     if lost:
-        warn_user(f"CKA of {list_ids(lost)} is NaN: the features are constant or hold NaN.", "undefined-cka", lost)
+        family = "cka" if metric.name.startswith("cka.") else metric.name
+        warn_user(f"{'CKA' if family == 'cka' else family} of {list_ids(lost)} is NaN: the features are constant or "
+                  "hold NaN.", f"undefined-{family}", lost)
+
+
+def _warn_degenerate(metric: Metric, degenerate, models: Models, side: Targets):
+    lost = [name for name, row in zip(models.names, degenerate) if row.any()]
+    if lost:
+        warn_user(f"{metric.name} of {list_ids(lost)} says little: with {len(side.ids)} stimuli the components of the "
+                  "two sides meet by counting alone, so some correlations are 1 for any data. Use 'cca.heldout', or "
+                  "more stimuli.", "degenerate-cca", lost)
 
 
 def _pair_counts(problem) -> np.ndarray:
@@ -171,14 +185,14 @@ def _pair_counts(problem) -> np.ndarray:
     return np.where(np.isnan(problem.weights).any(1), 0, counts)
 
 
-def _finish(part: dict) -> dict:
+def _finish(metric: Metric, part: dict) -> dict:
     """Turn the null and the resamples of one metric into p, q and interval."""
     shape, null = part["score"].shape, part.get("null")
     done = {name: np.broadcast_to(part.get(name, np.nan), shape).astype(float) for name in _VARIABLES[:3] + ("n",)}
     empty = np.full(shape, np.nan)
     done |= dict.fromkeys(("null_mean", "null_sd", "p", "q", "ci_low", "ci_high"), empty)
     if null is not None:
-        p = permutation_p(part["score"], null)
+        p = permutation_p(part["score"], null, alternative="greater" if metric.direction == "higher" else "less")
         done |= {"null_mean": null.mean(0), "null_sd": null.std(0), "p": p, "q": fdr(p, axis=1)}
     if "bootstrap" in part:
         tails = np.array([1 - rsa.LEVEL, 1 + rsa.LEVEL]) / 2
@@ -201,7 +215,7 @@ def assemble(metrics, models: Models, side: Targets, parts, keep, attrs) -> xr.D
     def shaped(values):
         return values.reshape(*values.shape[:-1], len(side.names), *bins)
 
-    finished = [_finish(part) for part in parts]
+    finished = [_finish(m, part) for m, part in zip(metrics, parts)]
     variables = {name: (dims, shaped(np.stack([f[name] for f in finished]))) for name in _VARIABLES}
     for name, dim in (("null", "permutation"), ("bootstrap", "resample")):
         if name in keep and any(name in part for part in parts):
@@ -244,7 +258,8 @@ def describe(metrics, side: Targets, settings, control, parts, targets) -> dict:
         "rdm": settings["rdm"], "n_stimuli": len(side.ids), "n_pairs": len(side.first),
         "n_permutations": 0 if drawn is None else len(drawn), "n_bootstraps": settings["n_bootstraps"],
         "null": "stimulus labels of the models permuted, the same permutations for all spaces and targets",
-        "p": "one-sided: the score is greater than under permuted labels; (1 + b) / (1 + B)",
+        "p": "one-sided: the score is better than under permuted labels (greater, or less where lower is better); "
+             "(1 + b) / (1 + B)",
         "fdr": "Benjamini-Hochberg over the targets of each metric and space",
         "random_state": settings["random_state"], "fingerprints": {"targets": _fingerprint(side)},
     }

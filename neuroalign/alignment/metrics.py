@@ -66,6 +66,9 @@ _RSA = "Kriegeskorte, Mur & Bandettini 2008, Front Syst Neurosci 2:4"
 _NILI = "Nili et al. 2014, PLoS Comput Biol 10:e1003553"
 _CKA = "Kornblith et al. 2019, ICML"
 _HSIC = "Song et al. 2012, JMLR 13:1393 (unbiased HSIC); Kornblith et al. 2019, ICML"
+_SVCCA = "Raghu et al. 2017, NeurIPS"
+_PWCCA = "Morcos, Raghu & Bengio 2018, NeurIPS"
+_CCA = "Hotelling 1936, Biometrika 28:321; Vinod 1976, J Econometrics 4:147 (ridge)"
 
 
 def _encoding_metrics() -> list[Metric]:
@@ -105,6 +108,22 @@ def _feature_metrics() -> list[Metric]:
         Metric("cka.debiased", "features", "debiased", f"linear CKA by the unbiased HSIC; {over}", _HSIC),
         Metric("cka.biased", "features", "biased", f"linear CKA by the biased HSIC, inflated where stimuli are "
                f"few against features; {over}", _CKA, chance=float("nan")),
+        *_cca_metrics(over),
+    ]
+
+
+def _cca_metrics(over: str) -> list[Metric]:
+    inflated, unknown = "inflated where stimuli are few", float("nan")
+    weighted = f"canonical correlations weighted by the {{}} they account for, {inflated}; {over}"
+    return [
+        Metric("svcca", "features", "svcca", "mean canonical correlation of the components with 99 % of the variance "
+               f"of each side, {inflated}; {over}", _SVCCA, chance=unknown),
+        Metric("pwcca.features", "features", "pwcca.features", weighted.format("features"), _PWCCA, symmetric=False,
+               chance=unknown),
+        Metric("pwcca.targets", "features", "pwcca.targets", weighted.format("targets"), _PWCCA, symmetric=False,
+               chance=unknown),
+        Metric("cca.heldout", "features", "cca.heldout", "mean of the first 10 canonical correlations (or as many as "
+               f"the ranks allow) of held-out stimuli, 5 folds, covariances shrunk by 0.1; {over}", _CCA),
     ]
 
 

@@ -1,0 +1,155 @@
+"""Centred features in their eigenbasis, in float64, from the Gram matrix of whichever side is shorter.
+
+Canonical correlations and shape distances need no more of a feature space than its left singular vectors and
+singular values: an eigendecomposition of one Gram gives both, and features are read in blocks.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from neuroalign.linalg import eigh_psd, rows_per_chunk, to_numpy
+
+__all__ = ["FeatureBasis", "check_pair", "check_rows", "compact_rows", "feature_basis", "host_of"]
+
+MIN_STIMULI = 4
+# Eigenvalues of a Gram below this share of the largest are rounding of float32 features.
+_NEGLIGIBLE = 1e-10
+
+
+@dataclass(frozen=True)
+class FeatureBasis:
+    """Centred features, ``left * singular @ axes``.
+
+    Attributes
+    ----------
+    left : tensor of shape (..., n_stimuli, n_components)
+        Orthonormal columns; leading dims hold orders of the stimuli.
+    singular : tensor of shape (n_components,)
+        Descending.
+    loadings : tensor of shape (n_components, n_features), or None
+        ``left.T @ features``, where asked for.
+    usable : bool
+        False for features that are constant or hold NaN.
+    """
+
+    left: torch.Tensor
+    singular: torch.Tensor
+    loadings: torch.Tensor | None
+    usable: bool
+
+    @property
+    def n_stimuli(self) -> int:
+        """Number of stimuli."""
+        return self.left.shape[-2]
+
+    @property
+    def rank(self) -> int:
+        """Number of components."""
+        return self.left.shape[-1]
+
+    def take(self, orders: torch.Tensor) -> "FeatureBasis":
+        """Return the features of stimuli in several orders, (n_orders, n_stimuli)."""
+        return replace(self, left=self.left[orders])
+
+    def keep(self, variance: float) -> "FeatureBasis":
+        """Return the leading components that hold a share of the variance."""
+        if variance >= 1 or not self.usable:
+            return self
+        held = torch.cumsum(self.singular**2, 0) / (self.singular**2).sum()
+        count = int((held < variance - 1e-12).sum()) + 1
+        loadings = None if self.loadings is None else self.loadings[:count]
+        return replace(self, left=self.left[..., :count], singular=self.singular[:count], loadings=loadings)
+
+
+def feature_basis(values, device: torch.device, *, loadings: bool = False) -> FeatureBasis:
+    """Decompose centred features.
+
+    Parameters
+    ----------
+    values : array of shape (n_stimuli, n_features)
+        Read in blocks of features where these are many.
+    device : torch.device
+    loadings : bool
+        Also keep ``left.T @ features``.
+    """
+    values = check_rows(values)
+    device = host_of(device)
+    n, p = values.shape
+    gram, size, usable = _gram(values, device)
+    if not usable:
+        empty = torch.zeros((n, 1), dtype=torch.float64, device=device)
+        return FeatureBasis(empty, empty[0], torch.zeros((1, p), dtype=torch.float64) if loadings else None, False)
+    squared, vectors = (t.flip(-1) for t in eigh_psd(gram))
+    kept = squared > _NEGLIGIBLE * squared[0]
+    singular, vectors = squared[kept].sqrt(), vectors[:, kept]
+    left = vectors
+    if p < n:
+        left = _centred(values, 0, p, device, size) @ vectors / singular
+        loaded = (singular * vectors).T * size if loadings else None
+    else:
+        loaded = _loadings(values, left, device, size) * size if loadings else None
+    return FeatureBasis(left, singular * size, loaded, True)
+
+
+def compact_rows(values, device: torch.device) -> np.ndarray:
+    """Return features with the same centred inner products in at most as many columns as there are stimuli."""
+    if values.shape[1] <= values.shape[0]:
+        return values
+    basis = feature_basis(values, device)
+    return to_numpy(basis.left * basis.singular) if basis.usable else np.full((len(values), 1), np.nan)
+
+
+def check_rows(values) -> np.ndarray:
+    """Return features as an array of shape (n_stimuli, n_features), or say what is wrong."""
+    values = values if isinstance(values, np.ndarray) else np.asarray(values)
+    if values.ndim != 2:
+        raise ValueError(f"features: got an array of shape {values.shape}, expected (n_stimuli, n_features).")
+    if len(values) < MIN_STIMULI:
+        raise ValueError(f"features: got {len(values)} stimuli, expected at least {MIN_STIMULI}.")
+    return values
+
+
+def check_pair(x, y) -> tuple[np.ndarray, np.ndarray]:
+    """Return two sets of features of the same stimuli."""
+    x, y = check_rows(x), check_rows(y)
+    if len(x) != len(y):
+        raise ValueError(f"features: got {len(x)} and {len(y)} rows, expected the same stimuli in both.")
+    return x, y
+
+
+def host_of(device: torch.device) -> torch.device:
+    """Return the device that has float64: MPS has none, so its work is done on the host."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _gram(values, device):
+    """Gram matrix of the shorter side of the centred features, over their largest size."""
+    n, p = values.shape
+    step = p if p < n else rows_per_chunk(32 * n, device)
+    size, finite = 0.0, True
+    for start in range(0, p, step):
+        block = np.asarray(values[:, start:start + step], np.float64)
+        finite &= bool(np.isfinite(block).all())
+        size = max(size, float(np.abs(block).max(initial=0)))
+    if not finite or not size:
+        return None, 1.0, False
+    total = 0
+    for start in range(0, p, step):
+        block = _centred(values, start, start + step, device, size)
+        total = total + (block.T @ block if p < n else block @ block.T)
+    # What is left of constant columns after centring is rounding of float32 values.
+    usable = float(total.diagonal().sum()) > 1e-14 * n * p
+    return total, size, usable
+
+
+def _centred(values, start, stop, device, size):
+    block = torch.as_tensor(np.asarray(values[:, start:stop], np.float64) / size, device=device)
+    return block - block.mean(0)
+
+
+def _loadings(values, left, device, size):
+    step = rows_per_chunk(32 * len(values), device)
+    parts = [left.T @ _centred(values, s, s + step, device, size) for s in range(0, values.shape[1], step)]
+    return torch.cat(parts, 1)

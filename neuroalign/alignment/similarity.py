@@ -1,0 +1,159 @@
+"""What `compare` computes from two arrays of features: one table of measures, with null and subsamples for each.
+
+Every array is prepared once and serves all its pairs. The null permutes what was prepared, the same way for all
+spaces; subsamples are prepared anew.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neuroalign.alignment import cca, cka
+from neuroalign.alignment.feature_basis import compact_rows, feature_basis
+from neuroalign.linalg import rows_per_chunk, to_numpy
+
+__all__ = ["MEASURES", "measure_grid", "measure_null", "measure_subsamples"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a pair of feature arrays is scored.
+
+    Attributes
+    ----------
+    prepare : callable (values, device) -> state
+        The state has ``take(orders)``, which adds a leading dim of orders of the stimuli.
+    score : callable (state, state) -> tensor
+        One value an order.
+    size : callable (state, state) -> int
+        Bytes that one order takes.
+    compact : bool
+        Whether only centred inner products count, so that wide arrays may be rotated into fewer columns.
+    degenerate : callable (state, state) -> bool, optional
+        Whether the score is meaningless for any data of these sizes.
+    least : int
+        Stimuli needed.
+    """
+
+    prepare: Callable
+    score: Callable
+    size: Callable
+    compact: bool = True
+    degenerate: Callable | None = None
+    least: int = 4
+
+
+def _left_bytes(a, b):
+    return 32 * (a.left.shape[-2] + b.rank) * a.rank
+
+
+def _row_bytes(a, b):
+    return 64 * (a.rows.shape[-2] + a.rows.shape[-1] + b.rows.shape[-1]) * a.rows.shape[-1]
+
+
+def _loaded(values, device):
+    return feature_basis(values, device, loadings=True)
+
+
+MEASURES: dict[str, Measure] = {
+    "svcca": Measure(lambda values, device: feature_basis(values, device).keep(cca.VARIANCE), cca.svcca_score,
+                     _left_bytes, degenerate=cca.degenerate),
+    "pwcca.features": Measure(_loaded, cca.pwcca_score, lambda a, b: _left_bytes(a, b) + 8 * a.loadings.numel(),
+                              compact=False, degenerate=cca.degenerate),
+    "pwcca.targets": Measure(_loaded, lambda a, b: cca.pwcca_score(b, a),
+                             lambda a, b: _left_bytes(a, b) + 8 * b.loadings.numel(), compact=False,
+                             degenerate=cca.degenerate),
+    "cca.heldout": Measure(cca.HeldOutRows.of, cca.held_out_score, _row_bytes, least=6),
+}
+
+
+def measure_grid(method: str, xs, ys, *, device) -> tuple[np.ndarray, np.ndarray]:
+    """Score every array of one list with every array of another.
+
+    Parameters
+    ----------
+    method : str
+        A CKA estimator or a name of `MEASURES`.
+    xs, ys : sequence of arrays of shape (n_stimuli, n_features)
+
+    Returns
+    -------
+    scores : float64 array of shape (len(xs), len(ys))
+        NaN where features are constant or hold NaN.
+    degenerate : bool array of the same shape
+        Where the sizes alone decide the score.
+    """
+    if method in cka.ESTIMATORS:
+        found = cka.cka_grid(xs, ys, estimator=method, device=device)
+        return found, np.zeros(found.shape, bool)
+    measure = _measure(method, len(xs[0]))
+    left, right = _prepare_all(measure, xs, ys, device)
+    scores = np.array([[float(measure.score(a, b)) for b in right] for a in left])
+    flags = [[measure.degenerate is not None and measure.degenerate(a, b) for b in right] for a in left]
+    return scores, np.array(flags)
+
+
+def measure_null(method: str, xs, ys, permutations, *, weights, device) -> np.ndarray:
+    """Scores with the stimuli of `xs` permuted, the same way for all of them.
+
+    Parameters
+    ----------
+    permutations : int array of shape (n_permutations, n_stimuli)
+    weights : array of shape (n_cells, len(ys))
+        Means over `ys` to return instead of each.
+
+    Returns
+    -------
+    float64 array of shape (n_permutations, len(xs), n_cells)
+    """
+    if method in cka.ESTIMATORS:
+        return cka.cka_null(xs, ys, permutations, estimator=method, weights=weights, device=device)
+    measure = _measure(method, len(xs[0]))
+    left, right = _prepare_all(measure, xs, ys, device)
+    values = np.full((len(permutations), len(left), len(right)), np.nan)
+    orders = torch.as_tensor(np.asarray(permutations), dtype=torch.int64, device=device)
+    for i, a in enumerate(left):
+        step = rows_per_chunk(max(measure.size(a, b) for b in right), device, limit=2**27)
+        for start in range(0, len(orders), step):
+            moved = a.take(orders[start:start + step].to(_device_of(a)))
+            for j, b in enumerate(right):
+                values[start:start + step, i, j] = to_numpy(measure.score(moved, b))
+    return values @ weights.T
+
+
+def measure_subsamples(method: str, xs, ys, indices, *, device) -> np.ndarray:
+    """Scores of subsamples of the stimuli (none twice), shape (n_resamples, len(xs), len(ys))."""
+    if method in cka.ESTIMATORS:
+        return cka.cka_subsamples(xs, ys, indices, estimator=method, device=device)
+    measure = _measure(method, np.shape(indices)[1])
+    if measure.compact:
+        known = {id(v): compact_rows(np.asarray(v), device) for v in (*xs, *ys)}
+        xs, ys = [known[id(v)] for v in xs], [known[id(v)] for v in ys]
+    out = np.empty((len(indices), len(xs), len(ys)))
+    for k, rows in enumerate(indices):
+        known = {id(v): v[rows] for v in (*xs, *ys)}
+        left, right = _prepare_all(measure, [known[id(v)] for v in xs], [known[id(v)] for v in ys], device)
+        out[k] = [[float(measure.score(a, b)) for b in right] for a in left]
+    return out
+
+
+def _measure(method: str, n: int) -> Measure:
+    measure = MEASURES[method]
+    if n < measure.least:
+        raise ValueError(f"metric: {method!r} needs at least {measure.least} stimuli, got {n}. (An interval by "
+                         "subsampling takes half of them: n_bootstraps=0 asks for none.)")
+    return measure
+
+
+def _prepare_all(measure: Measure, xs, ys, device):
+    known = {}
+    for values in (*xs, *ys):
+        if id(values) not in known:
+            known[id(values)] = measure.prepare(values, device)
+    return [known[id(v)] for v in xs], [known[id(v)] for v in ys]
+
+
+def _device_of(state) -> torch.device:
+    return next(v for v in vars(state).values() if isinstance(v, torch.Tensor)).device
