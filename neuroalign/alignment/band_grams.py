@@ -87,16 +87,21 @@ class PrimalGram(_BandGram):
         """``X.T @ Y`` for centred targets."""
         return (self._design[self.train].float().T @ Y) * self.scale[:, None].float()
 
-    def spectrum(self, gamma: torch.Tensor) -> Spectrum:
-        """Decompose for one gamma a band; bands of gamma 0 take no part."""
+    def spectrum(self, gamma: torch.Tensor, dtype: torch.dtype) -> Spectrum:
+        """Decompose for one gamma a band, in a precision; bands of gamma 0 take no part."""
         root = self._spread(gamma[:, None].to(self.gram).sqrt())[:, 0]
         columns = torch.nonzero(root).ravel()
         columns = slice(None) if len(columns) == len(root) else columns
         root = root[columns]
         gram = self.gram[columns][:, columns]
-        values, vectors = _leading(*eigh_psd(gram * root[:, None] * root))
-        vectors = root[:, None] * vectors
-        return Spectrum(values.float(), vectors, columns, (self.rows[:, columns] @ vectors).float())
+        values, vectors = _leading(*eigh_psd((gram * root[:, None] * root).to(dtype)))
+        vectors = root[:, None].to(dtype) * vectors
+        return Spectrum(values.float(), vectors, columns, (self.rows[:, columns].to(dtype) @ vectors).float())
+
+    def norm(self, gamma: torch.Tensor) -> float:
+        """Frobenius norm of the scaled Gram matrix."""
+        root = self._spread(gamma[:, None].to(self.gram).sqrt())
+        return float((self.gram * root * root.T).square().sum().sqrt())
 
     def predict(self, weights: torch.Tensor, gammas: torch.Tensor) -> torch.Tensor:
         """Prediction of the test rows by each band, shape (n_bands, n_test, n_targets)."""
@@ -149,12 +154,16 @@ class DualGram(_BandGram):
         """Centred targets, as they are."""
         return Y
 
-    def spectrum(self, gamma: torch.Tensor) -> Spectrum:
-        """Decompose for one gamma a band."""
+    def spectrum(self, gamma: torch.Tensor, dtype: torch.dtype) -> Spectrum:
+        """Decompose for one gamma a band, in a precision."""
         gamma = gamma.to(self.kernels)
-        values, vectors = _leading(*eigh_psd(torch.tensordot(gamma, self.kernels, 1)))
-        rows = torch.tensordot(gamma, self.cross, 1) @ vectors
+        values, vectors = _leading(*eigh_psd(torch.tensordot(gamma, self.kernels, 1).to(dtype)))
+        rows = torch.tensordot(gamma, self.cross, 1).to(dtype) @ vectors
         return Spectrum(values.float(), vectors, slice(None), rows.float())
+
+    def norm(self, gamma: torch.Tensor) -> float:
+        """Frobenius norm of the weighted sum of Gram matrices."""
+        return float(torch.tensordot(gamma.to(self.kernels), self.kernels, 1).square().sum().sqrt())
 
     def predict(self, weights: torch.Tensor, gammas: torch.Tensor) -> torch.Tensor:
         """Prediction of the test rows by each band, shape (n_bands, n_test, n_targets)."""

@@ -33,6 +33,7 @@ from neuroalign.stats import child_rng
 
 __all__ = ["BandedPlan", "band_candidates", "banded_ridge_cv", "plan_banded"]
 
+DOUBT = 1.01  # an error in float32 that is so near to the least may be less in truth
 CONCENTRATIONS = (0.1, 1.0)  # of the Dirichlet draws, in turn: few bands at a time, all of them
 
 
@@ -283,7 +284,28 @@ class BandedPlan:
         return weights, gammas, alphas, loss, chosen
 
     def _search(self, Y):
-        """Mean squared error of every candidate, penalty and target, (n_candidates, n_alphas, n_targets)."""
+        """Mean squared error of every candidate, penalty and target, (n_candidates, n_alphas, n_targets).
+
+        Decompositions in float32 take half the time, but are in doubt for penalties that are small beside the
+        largest eigenvalues. Targets that such a penalty may serve best are searched again in float64.
+        """
+        if self._whole.mean.dtype == torch.float32:
+            return self._losses(Y, torch.float32)
+        norm = max(self._whole.norm(torch.as_tensor(gamma, device=Y.device)) for gamma in self.candidates)
+        small = torch.as_tensor(self.alphas < 100 * torch.finfo(torch.float32).eps * norm, device=Y.device)
+        if small.all():
+            return self._losses(Y, torch.float64)
+        losses = self._losses(Y, torch.float32)
+        if small.any():
+            least, place = losses[:, ~small].amin(0).min(0)
+            at_edge = place == int(self.alphas[~to_numpy(small)].argmin())
+            near = losses[:, small].amin((0, 1)) < DOUBT * least
+            doubtful = torch.nonzero(at_edge | near).ravel()
+            if len(doubtful):
+                losses[..., doubtful] = self._losses(Y[:, doubtful], torch.float64)
+        return losses
+
+    def _losses(self, Y, dtype):
         total = torch.zeros(len(self.candidates), len(self.alphas), Y.shape[1], dtype=Y.dtype, device=Y.device)
         n_tested = 0
         for fold, (gram, train, test) in enumerate(self._inner):
@@ -292,7 +314,7 @@ class BandedPlan:
             size = rows_per_chunk(4 * (3 * gram.size + 2 * len(test)), Y.device,
                                   limit=CACHE if Y.device.type == "cpu" else 2**29)
             for k in range(len(self.candidates)):
-                spectrum = self._spectrum(fold, k)
+                spectrum = self._spectrum(fold, k, dtype)
                 for start in range(0, Y.shape[1], size):
                     part = slice(start, start + size)
                     _add_squared_errors(total[k, :, part], spectrum, spectrum.project(reduced[:, part]),
@@ -308,13 +330,14 @@ class BandedPlan:
             weights[:, own] = self._spectrum(None, k).weights(reduced[:, own], penalties[own])
         return weights
 
-    def _spectrum(self, fold, k) -> Spectrum:
-        if (fold, k) in self._held:
-            return self._held[fold, k]
+    def _spectrum(self, fold, k, dtype=None) -> Spectrum:
+        dtype = self._whole.mean.dtype if dtype is None else dtype
+        if (fold, k, dtype) in self._held:
+            return self._held[fold, k, dtype]
         gram = self._whole if fold is None else self._inner[fold][0]
-        found = gram.spectrum(torch.as_tensor(self.candidates[k], device=self._shift.device))
+        found = gram.spectrum(torch.as_tensor(self.candidates[k], device=self._shift.device), dtype)
         if self.hold:
-            self._held[fold, k] = found
+            self._held[fold, k, dtype] = found
         return found
 
 

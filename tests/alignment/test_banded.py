@@ -338,3 +338,19 @@ def test_the_estimator_works_in_pipelines_searches_and_clones():
         BandedRidgeEncoder([5, 9]).fit(X, Y)
     with pytest.raises(ValueError, match="of plain ridge only"):
         BandedRidgeEncoder([5, 8], cv="loo").fit(X, Y)
+
+
+def test_only_targets_in_doubt_are_searched_in_float64(monkeypatch):
+    Xs, Y = make_data(60, (70, 50), 6, noise=2.0)
+    Y[:, 2] = Xs[0] @ np.random.default_rng(1).standard_normal(70)  # without noise: the least penalty is best
+    alphas, folds, calls = np.logspace(-4, 4, 9), make_folds("kfold", 60, n_splits=4), []
+    plan = plan_banded(Xs, alphas=alphas, n_candidates=GAMMAS, inner_folds=folds)
+    losses = type(plan)._losses
+    monkeypatch.setattr(type(plan), "_losses", lambda self, Y, dtype: calls.append((Y.shape[1], dtype)) or
+                        losses(self, Y, dtype))
+    fit = plan.fit(Y)
+    assert calls == [(6, torch.float32), (1, torch.float64)]
+    loss = brute_force(Xs, Y, folds, GAMMAS, alphas)
+    np.testing.assert_allclose(fit.best_loss, loss.min((0, 1)), rtol=1e-4)
+    best = [np.unravel_index(loss[..., k].argmin(), loss.shape[:2]) for k in range(6)]
+    assert fit.best_alpha.tolist() == pytest.approx([alphas[a] for _, a in best])
