@@ -45,12 +45,15 @@ def methods(scores: xr.Dataset) -> str:
     attrs = attrs_of(scores)
     table = spaces_table(scores)
     models = list(dict.fromkeys(table.loc[~table["twin"], "base"]))
-    said = [f"Feature spaces: {len(table):,}, of {_and(models) or 'random networks alone'}."]
+    bands = attrs.get("bands")
+    said = [f"Bands of features: {len(bands)}, {_and(bands)}." if bands else
+            f"Feature spaces: {len(table):,}, of {_and(models) or 'random networks alone'}."]
     if table["twin"].any():
         seeds = table.loc[table["twin"]].groupby("base")["seed"].nunique()
         said.append("Untrained twins (same architecture, random weights): "
                     + _and(f"{name} ({n} seed{'s' if n > 1 else ''})" for name, n in seeds.items()) + ".")
-    said += _encoding(attrs) if attrs.get("analysis") == "encode" else _comparison(attrs)
+    by_ridge = str(attrs.get("analysis")).startswith(("encode", "partition_variance"))
+    said += _encoding(attrs) if by_ridge else _comparison(attrs)
     for metric in map(str, scores["metric"].values):
         if metric in METRICS:
             said.append(f"`{metric}`: {METRICS[metric].aggregation}.")
@@ -67,6 +70,7 @@ def _encoding(attrs: dict) -> list[str]:
         said[0] += f", chosen from {len(alphas)} values between {min(alphas):.3g} and {max(alphas):.3g}"
     inner = attrs.get("inner_folds")
     said[0] += f" by inner cross-validation ({inner})." if inner else "."
+    said += _bands(attrs)
     folds = attrs.get("folds") or {}
     if folds:
         purged = max(folds.get("n_purged", [0]), default=0)
@@ -84,6 +88,18 @@ def _encoding(attrs: dict) -> list[str]:
         said.append(f"Nuisance variables in every model, and alone as the baseline: {_and(attrs['nuisance'])}.")
     if attrs.get("repeats") == "average":
         said.append("Repeated presentations were averaged after the ceiling was computed.")
+    return said
+
+
+def _bands(attrs: dict) -> list[str]:
+    said, bands = [], attrs.get("bands")
+    if bands and attrs.get("method") != "ridge":
+        said.append("Banded ridge: bands stood in one model, each with a penalty of its own; "
+                    f"{attrs.get('n_candidates')} shares of the bands were tried for each target"
+                    + (f" and refined by up to {attrs['refine']} steps of descent." if attrs.get("refine") else "."))
+    if attrs.get("analysis") == "partition_variance":
+        said.append("Every combination of the bands was fitted on the same folds; unique and shared parts are those of "
+                    "a commonality analysis of the held-out R², and negative parts were kept.")
     return said
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import neuroalign as na
+from neuroalign.data import make_features, make_responses
 from neuroalign.reports.methods import commit_of, glance, methods, references, warning_rows
 
 
@@ -64,3 +66,17 @@ def test_commit_is_read_from_the_checkout(tmp_path, packed):
         (git / "refs" / "heads" / "main").write_text("abc123\n")
     (tmp_path / "deep").mkdir()
     assert commit_of(tmp_path / "deep") == "abc123"
+
+
+def test_bands_and_parts_are_described():
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(40)]
+    spaces = {m: make_features(rng.standard_normal((40, 3)), ids, model=m) for m in ("vision", "language")}
+    responses = make_responses(rng.standard_normal((40, 2)), ids, ["v1", "v2"])
+    said = methods(na.encode_banded(spaces, responses, n_candidates=4, refine=1, n_splits=3))
+    assert "Bands of features: 2, language and vision." in said and "by ridge regression" in said
+    assert "4 shares of the bands were tried for each target and refined by up to 1 steps" in said
+    parts = na.partition_variance(spaces, responses, method="ridge", n_splits=3, n_resamples=20)
+    said = methods(parts)
+    assert "commonality analysis of the held-out R²" in said and "Banded ridge" not in said
+    assert "20 resamples of stimuli (40)" in said
