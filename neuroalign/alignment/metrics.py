@@ -68,6 +68,8 @@ _CKA = "Kornblith et al. 2019, ICML"
 _HSIC = "Song et al. 2012, JMLR 13:1393 (unbiased HSIC); Kornblith et al. 2019, ICML"
 _SVCCA = "Raghu et al. 2017, NeurIPS"
 _PWCCA = "Morcos, Raghu & Bengio 2018, NeurIPS"
+_SHAPE = "Williams et al. 2021, NeurIPS"
+_PREDICT = "Yamins et al. 2014, PNAS 111:8619"
 _CCA = "Hotelling 1936, Biometrika 28:321; Vinod 1976, J Econometrics 4:147 (ridge)"
 
 
@@ -109,6 +111,7 @@ def _feature_metrics() -> list[Metric]:
         Metric("cka.biased", "features", "biased", f"linear CKA by the biased HSIC, inflated where stimuli are "
                f"few against features; {over}", _CKA, chance=float("nan")),
         *_cca_metrics(over),
+        *_shape_metrics(over),
     ]
 
 
@@ -125,6 +128,22 @@ def _cca_metrics(over: str) -> list[Metric]:
         Metric("cca.heldout", "features", "cca.heldout", "mean of the first 10 canonical correlations (or as many as "
                f"the ranks allow) of held-out stimuli, 5 folds, covariances shrunk by 0.1; {over}", _CCA),
     ]
+
+
+def _shape_metrics(over: str) -> list[Metric]:
+    unknown = float("nan")
+    angle = f"angle in radians between the centred spaces after the best rotation{{}}; {over}"
+    found = [Metric("shape.procrustes", "features", "procrustes", "Euclidean distance of the centred spaces of unit "
+                    f"norm after the best rotation; {over}", _SHAPE, direction="lower", chance=unknown)]
+    for name, word in (("angular", ""), ("angular.half", ", both half whitened (alpha 0.5)"),
+                       ("angular.whitened", ", both whitened (alpha 0)")):
+        found.append(Metric(f"shape.{name}", "features", name, angle.format(word), _SHAPE, direction="lower",
+                            chance=unknown))
+    share = "cross-validated R² of ridge from {}, over all features of the predicted side; " + over
+    for name, word in (("forward", "the features to the targets"), ("reverse", "the targets to the features")):
+        found.append(Metric(f"predictivity.{name}", "features", f"predictivity.{name}", share.format(word), _PREDICT,
+                            symmetric=False))
+    return found
 
 
 def _stimulus_metrics() -> list[Metric]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuroalign.alignment import cca, cka
+from neuroalign.alignment import cca, cka, shape
 from neuroalign.alignment.feature_basis import compact_rows, feature_basis
 from neuroalign.linalg import rows_per_chunk, to_numpy
 
@@ -53,6 +53,10 @@ def _row_bytes(a, b):
     return 64 * (a.rows.shape[-2] + a.rows.shape[-1] + b.rows.shape[-1]) * a.rows.shape[-1]
 
 
+def _gram_bytes(a, b):
+    return 24 * len(a.rows) ** 2
+
+
 def _loaded(values, device):
     return feature_basis(values, device, loadings=True)
 
@@ -66,6 +70,14 @@ MEASURES: dict[str, Measure] = {
                              lambda a, b: _left_bytes(a, b) + 8 * b.loadings.numel(), compact=False,
                              degenerate=cca.degenerate),
     "cca.heldout": Measure(cca.HeldOutRows.of, cca.held_out_score, _row_bytes, least=6),
+    "procrustes": Measure(feature_basis, shape.procrustes_score, _left_bytes),
+    "angular": Measure(feature_basis, lambda a, b: shape.angular_score(a, b, 1.0), _left_bytes),
+    "angular.half": Measure(feature_basis, lambda a, b: shape.angular_score(a, b, 0.5), _left_bytes),
+    "angular.whitened": Measure(feature_basis, lambda a, b: shape.angular_score(a, b, 0.0), _left_bytes,
+                                degenerate=cca.degenerate),
+    "predictivity.forward": Measure(shape.RidgeSide.of, shape.predictivity_score, _gram_bytes, least=4),
+    "predictivity.reverse": Measure(shape.RidgeSide.of, lambda a, b: shape.predictivity_score(b, a), _gram_bytes,
+                                    least=4),
 }
 
 
