@@ -361,6 +361,9 @@ def plan_lagged(X, samples, *, runs=None, train=None, test=None, alphas=ALPHAS, 
         Over the training rows.
     """
     alphas = _check_alphas(alphas)
+    if isinstance(inner_folds, str):
+        raise ValueError(f"inner_folds: got {inner_folds!r}; delays have no leave-one-out error in closed form. Pass "
+                         "folds (neuroalign.stats.make_folds).")
     device = resolve(device)
     if device.type == "mps":  # it has no float64
         device = torch.device("cpu")

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import neuroalign as na
-from neuroalign.alignment import nulls
+from neuroalign.alignment import TRFEncoder, lag_scores, lagged, nulls, ridge_cv, trf_cv
 from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of
 from neuroalign.features import delay
 from neuroalign.features.delays import shift_rows
-from neuroalign.stats import shift_permutations
+from neuroalign.stats import make_folds, shift_permutations
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the smallest attainable p:neuroalign.errors.NeuroalignWarning")
 
@@ -127,3 +128,184 @@ def test_layers_and_wide_features_of_a_range():
 def test_wrong_delays_are_explained(change, options, words):
     with pytest.raises(ValueError, match=words):
         na.encode(*change(*recording()), **options)
+
+
+def series(n=240, p=2, t=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = np.cumsum(rng.standard_normal((n, p)), 0) * 0.2 + rng.standard_normal((n, p)) + 3
+    Y = shift_rows(X, 2) @ rng.standard_normal((p, t)) + rng.standard_normal((n, t))
+    return X, Y
+
+
+def by_hand(D, Y, alpha, standardize):
+    """Ridge with an intercept in float64, one solve."""
+    mean, sd = D.mean(0), D.std(0) if standardize else np.ones(D.shape[1])
+    Z = (D - mean) / sd
+    w = np.linalg.solve(Z.T @ Z + alpha * np.eye(len(mean)), Z.T @ (Y - Y.mean(0))) / sd[:, None]
+    return w, Y.mean(0) - mean @ w
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize(("tmin", "tmax"), [(-0.3, 0.5), (0.2, 0.6), (-0.5, -0.1), (0.0, 0.0)])
+def test_weights_equal_a_solve_with_the_delayed_matrix(tmin, tmax, standardize):
+    X, Y = series()
+    runs = np.repeat([2, 0, 1], [100, 90, 50])
+    fit = trf_cv(X, Y, tmin=tmin, tmax=tmax, sfreq=10, runs=runs, alphas=[3.0], standardize=standardize, device="cpu")
+    delays = np.arange(round(tmin * 10), round(tmax * 10) + 1)
+    np.testing.assert_allclose(fit.weights.delay, delays / 10)
+    D = np.concatenate([shift_rows(X, k, runs) for k in delays], 1)
+    w, intercept = by_hand(D, Y, 3.0, standardize)
+    expected = w.reshape(len(delays), 2, 3).transpose(1, 0, 2)
+    np.testing.assert_allclose(fit.weights, expected, atol=1e-9)
+    np.testing.assert_allclose(fit.intercept, intercept, atol=1e-9)
+    new = series(seed=1)[0]
+    moved = np.concatenate([shift_rows(new, k, runs) for k in delays], 1)
+    np.testing.assert_allclose(fit.predict(new, runs), moved @ w + intercept, atol=1e-8)
+
+
+def fold_sets():
+    shuffled = np.random.default_rng(0).permutation(np.arange(240) % 3)
+    return {"blocks": make_folds("blocks", 240, n_splits=4, gap=6), "shuffled": make_folds(shuffled, 240)}
+
+
+@pytest.mark.parametrize("folds", ["blocks", "shuffled"])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_penalties_and_losses_equal_those_of_the_delayed_matrix(folds, standardize):
+    X, Y = series()
+    Y = np.c_[Y, np.full(240, 2.0), Y[:, 0]]
+    Y[5, 4] = np.nan
+    runs, alphas, folds = np.repeat([0, 1], [130, 110]), np.logspace(-3, 5, 9), fold_sets()[folds]
+    fit = trf_cv(X, Y, tmin=-0.2, tmax=0.4, sfreq=10, runs=runs, alphas=alphas, inner_folds=folds,
+                 standardize=standardize)
+    D = np.concatenate([shift_rows(X, k, runs) for k in range(-2, 5)], 1)
+    loss = np.zeros((9, 3))
+    for train, test in folds:
+        for k, alpha in enumerate(alphas):
+            w, intercept = by_hand(D[train], Y[train, :3], alpha, standardize)
+            loss[k] += ((D[test] @ w + intercept - Y[test, :3]) ** 2).sum(0)
+    loss /= sum(len(test) for _, test in folds)
+    np.testing.assert_allclose(fit.loss[:, :3], loss, rtol=1e-7)
+    np.testing.assert_array_equal(fit.best_alpha[:3], alphas[loss.argmin(0)])
+    assert np.isnan(fit.best_alpha[3:]).all() and np.isnan(fit.weights.values[..., 3:]).all()
+    explicit = ridge_cv(D, Y, alphas=alphas, inner_folds=folds, standardize=standardize)
+    np.testing.assert_allclose(fit.weights.values.transpose(1, 0, 2).reshape(14, 5), explicit.coef, atol=1e-5)
+
+
+def test_targets_in_chunks_and_features_without_spread(monkeypatch):
+    X, Y = series()
+    X = np.c_[X, np.full(240, 7.0), np.zeros(240)]
+    options = {"tmin": 0.0, "tmax": 0.4, "sfreq": 10, "alphas": [1.0, 100.0], "inner_folds": fold_sets()["blocks"]}
+    whole = trf_cv(X, Y, **options)
+    assert (whole.weights.values[3] == 0).all() and np.isfinite(whole.weights.values).all()
+    monkeypatch.setattr(lagged, "rows_per_chunk", lambda *a, **k: 1)
+    np.testing.assert_allclose(trf_cv(X, Y, **options).weights, whole.weights, atol=1e-12)
+
+
+def test_the_delayed_matrix_is_never_made(monkeypatch):
+    X, Y = series(n=2000, p=4)
+    sizes, chunks = [], lagged.LaggedSeries.chunks
+
+    def watched(self, rows):
+        for where, block in chunks(self, rows):
+            sizes.append(len(block))
+            yield where, block
+
+    monkeypatch.setattr(lagged.LaggedSeries, "chunks", watched)
+    monkeypatch.setattr(lagged, "CHUNK", 2**13)
+    fit = trf_cv(X, Y, tmin=0.0, tmax=0.31, sfreq=100, alphas=[1.0])
+    fit.predict(X)
+    assert max(sizes) == 64 and sum(sizes) == 3 * 2000
+
+
+def test_weights_equal_mtrf_with_its_scaling():
+    mtrf = pytest.importorskip("mtrf")
+    X, Y = series()
+    trials = [(X[:100], Y[:100]), (X[100:180], Y[100:180]), (X[180:], Y[180:])]
+    theirs = mtrf.TRF()
+    theirs.train([x for x, _ in trials], [y for _, y in trials], 10, -0.2, 0.5, 0.7)
+    # mTRFpy averages covariances over trials, and divides the penalty and the weights by the step.
+    ours = trf_cv(X, Y, tmin=-0.2, tmax=0.5, sfreq=10, alphas=[0.7 * 10 * 3], standardize=False,
+                  runs=np.repeat([0, 1, 2], [100, 80, 60]))
+    np.testing.assert_allclose(ours.weights.values * 10, theirs.weights, atol=1e-6)
+    np.testing.assert_allclose(ours.intercept * 10, np.ravel(theirs.bias), atol=1e-5)
+
+
+def test_weights_equal_mne_where_the_edges_are_silent():
+    from mne.decoding import ReceptiveField
+
+    X, Y = series()
+    X[:8], X[-8:] = 0, 0
+    X[8:-8] -= X[8:-8].mean(0)
+    theirs = ReceptiveField(-0.2, 0.5, 10, estimator=5.0).fit(X, Y)
+    ours = trf_cv(X, Y, tmin=-0.2, tmax=0.5, sfreq=10, alphas=[5.0], standardize=False)
+    np.testing.assert_allclose(ours.weights.transpose("neuroid", "feature", "delay"), theirs.coef_, atol=1e-8)
+    # Elsewhere MNE takes the mean of a feature, not zero, for what came before the recording.
+    X = series()[0]
+    theirs = ReceptiveField(-0.2, 0.5, 10, estimator=5.0).fit(X, Y)
+    ours = trf_cv(X, Y, tmin=-0.2, tmax=0.5, sfreq=10, alphas=[5.0], standardize=False)
+    assert 1e-4 < np.abs(ours.weights.transpose("neuroid", "feature", "delay") - theirs.coef_).max() < 0.3
+
+
+def test_a_planted_response_is_recovered_with_its_labels():
+    features, responses = recording(n=600, later=(1, 3), noise=0.3)
+    fit = trf_cv(features, responses, tmin=-0.5, tmax=2.0, alphas=[0.1])
+    assert fit.weights.dims == ("feature", "delay", "neuroid")
+    assert fit.weights.neuroid_id.values.tolist() == ["v0", "v1", "v2"]
+    there = fit.weights.sel(delay=[0.5, 1.5])
+    assert np.abs(there).min() > 3 * np.abs(fit.weights.drop_sel(delay=[0.5, 1.5])).max()
+    again = fit.predict(features)
+    assert np.corrcoef(again[:, 0], responses.values[:, 0])[0, 1] > 0.9
+
+
+@parametrize_with_checks([TRFEncoder(alphas=[0.01, 1.0])])
+def test_scikit_learn_estimator_checks(estimator, check):
+    check(estimator)
+
+
+def test_the_encoder_is_trf_cv_with_blocks():
+    X, Y = series()
+    runs = np.repeat([0, 1], [130, 110])
+    encoder = TRFEncoder(0.0, 0.4, 10, ALPHAS).fit(X, Y, runs=runs)
+    folds = make_folds("blocks", 240, n_splits=5, gap=4, runs=runs)
+    fit = trf_cv(X, Y, tmin=0.0, tmax=0.4, sfreq=10, alphas=ALPHAS, inner_folds=folds, runs=runs)
+    np.testing.assert_array_equal(encoder.coef_, fit.weights.transpose("neuroid", "feature", "delay"))
+    np.testing.assert_allclose(encoder.predict(X, runs), fit.predict(X, runs))
+    one = TRFEncoder(0.0, 0.4, 10, ALPHAS).fit(X, Y[:, 0], runs=runs)
+    assert one.coef_.shape == (2, 5) and one.predict(X).shape == (240,) and isinstance(one.intercept_, float)
+    features, responses = recording()
+    labelled = TRFEncoder(0.0, 1.0, 2, ALPHAS, gap=2.0).fit(features, responses)
+    assert labelled.weights_.neuroid_id.values.tolist() == ["v0", "v1", "v2"]
+    assert labelled.delays_.tolist() == [0.0, 0.5, 1.0]
+
+
+def test_each_delay_is_scored_by_itself():
+    features, responses = recording(runs=(150, 150), later=(2,), noise=0.5)
+    scores = lag_scores(features, responses, tmin=-0.5, tmax=1.5, alphas=ALPHAS, metric="r.pooled")
+    assert scores.delay.values.tolist() == [-0.5, 0.0, 0.5, 1.0, 1.5] and scores.space.values[3] == "toy:l:all@1s"
+    one = na.encode(delay(features, [1.0]), responses, gap=1.5, alphas=ALPHAS, metric="r.pooled")
+    np.testing.assert_allclose(scores.score[:, 3], one.score[:, 0], atol=1e-6)
+    others = scores.score.values[0, [0, 1, 2, 4]]
+    assert (scores.score.values[0, 3] > 0.5).all() and np.abs(others).max() < 0.35
+    with pytest.raises(ValueError, match="shorter than the longest delay, 1.5 s"):
+        lag_scores(features, responses, tmin=0, tmax=1.5, gap=1.0)
+    with pytest.raises(ValueError, match=r"features 'toy:l:all': not on 'time'.*events_to_samples"):
+        words = features.isel(time=slice(150)).rename(time="stimulus")
+        lag_scores(words, responses, tmin=0, tmax=1.5)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"tmin": 0.5}, r"tmin, tmax: got 0.5 and 0.3"),
+    ({"sfreq": None}, r"sfreq: needed"),
+    ({"sfreq": -1}, r"sfreq: got -1"),
+    ({"alphas": [1, 2]}, r"inner_folds: needed"),
+    ({"alphas": [0]}, r"above 0"),
+    ({"Y": np.zeros(240)}, r"expected \(n_samples, n_features\) and"),
+    ({"Y": np.zeros((239, 1))}, r"with equal rows"),
+    ({"X": np.full((240, 2), np.nan)}, r"NaN or infinite values in features '0', '1'"),
+    ({"runs": [1, 2]}, r"runs: got shape \(2,\)"),
+    ({"inner_folds": "loo", "alphas": [1, 2]}, r"leave-one-out"),
+])
+def test_wrong_series_are_explained(change, words):
+    X, Y = series()
+    with pytest.raises(ValueError, match=words):
+        trf_cv(**{"X": X, "Y": Y, "tmin": 0.0, "tmax": 0.3, "sfreq": 10, "alphas": [1.0], **change})
