@@ -59,8 +59,8 @@ def partition(scores: xr.Dataset, targets=None, *, by: str | None = None, title:
     averaged = " Bars are means over units, whiskers their quartiles." if "spread_low" in parts else (
         " Whiskers: interval of the part." if "ci_low" in parts else "")
     figure.caption = ("Parts of the variance that all bands explain together (R² beside the name): what is lost "
-                      "without a band is unique to it (its colour), what is lost only without all of several is shared by "
-                      "them (grey); filled dots say by which. Negative parts are drawn as they are." + averaged)
+                      "without a band is unique to it (its colour), what is lost only without all of several is shared "
+                      "by them (grey); filled dots say by which. Negative parts are drawn as they are." + averaged)
     figure.alt = "Bars of unique and shared parts of variance. " + "; ".join(
         f"{unit}: " + _words(members, parts["score"].sel(unit=unit).values) for unit in units) + "."
     return figure
