@@ -9,18 +9,37 @@ import xarray as xr
 from neuroalign.alignment.lagged import LaggedTable, Lags
 from neuroalign.alignment.table import Table
 from neuroalign.data import align, as_spaces, sample_dim
-from neuroalign.errors import NotAligned, suggest
+from neuroalign.errors import NotAligned, check_option, suggest
 
 __all__ = ["Design", "EventTiming", "make_designs", "make_nuisance", "match_rows", "sample_step"]
 
 
 @dataclass(frozen=True)
 class EventTiming:
-    """How events become samples: haemodynamic response, edge of the event, high-pass filter."""
+    """How events become samples: haemodynamic response or downsampling, edge of the event, high-pass filter."""
 
     hrf: str | None = None
     at: str = "onset"
     high_pass: float | None = None
+    downsample: str | None = None
+
+    def __post_init__(self):
+        if self.downsample is not None:
+            check_option("downsample", self.downsample, ("mean", "lanczos"))
+            if self.hrf is not None:
+                raise ValueError("hrf, downsample: give one of them: events are convolved, or only brought to the "
+                                 "samples.")
+
+    @property
+    def places_events(self) -> bool:
+        """Whether events are put in time."""
+        return self.hrf is not None or self.downsample is not None
+
+    def place(self, events: xr.DataArray, times) -> xr.DataArray:
+        """Turn events into series at the samples."""
+        from neuroalign.features.timing import events_to_samples
+
+        return events_to_samples(events, times, hrf=self.hrf, at=self.at, how=self.downsample or "hrf")
 
 
 @dataclass(frozen=True)
@@ -75,11 +94,12 @@ def match_rows(features, responses: xr.DataArray, timing: EventTiming, *, repeat
     responses : DataArray
     """
     spaces = as_spaces(features)
-    if timing.hrf is None:
+    if not timing.places_events:
         return align(spaces, responses, repeats=repeats, on_missing=on_missing)
     if sample_dim(responses) != "time":
-        raise ValueError(f"hrf: got {timing.hrf!r} with responses on {sample_dim(responses)!r}; events are convolved "
-                         "onto responses on 'time' only. Leave hrf=None.")
+        name, got = ("hrf", timing.hrf) if timing.hrf else ("downsample", timing.downsample)
+        raise ValueError(f"{name}: got {got!r} with responses on {sample_dim(responses)!r}; "
+                         f"events are put in time for responses on 'time' only. Leave {name}=None.")
     on_clock = {name: space for name, space in spaces.items() if sample_dim(space) == "time"}
     if on_clock:
         align(on_clock, responses)
@@ -130,17 +150,15 @@ def convolve(events: xr.DataArray, responses: xr.DataArray, timing: EventTiming)
 
     Where both have a coord ``run``, each run is convolved by itself, on its own clock.
     """
-    from neuroalign.features.timing import events_to_samples
-
     times = responses["time"].values
     if "run" not in responses.coords or "run" not in events.coords:
-        series = events_to_samples(events, times, hrf=timing.hrf, at=timing.at)
+        series = timing.place(events, times)
     else:
         runs, dim = responses["run"].values, sample_dim(events)
         parts = []
         for run in dict.fromkeys(runs.tolist()):
             own = events.isel({dim: np.flatnonzero(events["run"].values == run)})
-            parts.append(events_to_samples(own, times[runs == run], hrf=timing.hrf, at=timing.at))
+            parts.append(timing.place(own, times[runs == run]))
         series = xr.concat(parts, "time", coords="minimal", compat="override")
     if "run" in responses.coords:
         series = series.assign_coords(run=("time", responses["run"].values))
@@ -186,9 +204,9 @@ def _nuisance_block(item, spaces, responses, timing):
             return item.transpose("time", ...).values, name
         if dim == "time":
             events = item if "feature" in item.dims else item.expand_dims("feature", -1)
-            if timing.hrf is None or "onset" not in item.coords:
+            if not timing.places_events or "onset" not in item.coords:
                 raise NotAligned(f"nuisance {name!r}: it stands on {own!r}, the responses on 'time'. Give its events "
-                                 "a coord 'onset' and say hrf='glover'.")
+                                 "a coord 'onset' and say hrf='glover' or downsample='lanczos'.")
             return convolve(events.sortby("onset"), responses, timing), name
         two = item if "feature" in item.dims else item.expand_dims("feature", -1)
         return align({name: two}, responses)[0][name].transpose(dim, ...).values, name
@@ -201,7 +219,7 @@ def _nuisance_block(item, spaces, responses, timing):
         own = sample_dim(space)
         if own == dim and item in space.coords and space[item].dims == (own,):
             return space[item].values, item
-        if dim == "time" and own != "time" and timing.hrf is not None:
+        if dim == "time" and own != "time" and timing.places_events:
             if item == "word_rate":
                 return convolve(word_rate(space).sortby("onset"), responses, timing), item
             if item in space.coords and space[item].dims == (own,):
@@ -210,4 +228,4 @@ def _nuisance_block(item, spaces, responses, timing):
                 return convolve(events.sortby("onset"), responses, timing), item
     known = sorted({c for a in (responses, *spaces.values()) for c in a.coords if a[c].dims == (sample_dim(a),)})
     raise ValueError(f"nuisance: no coord {item!r} on the samples; found {', '.join(known)} "
-                     f"('word_rate' needs timed events and hrf).{suggest(item, [*known, 'word_rate'])}")
+                     f"('word_rate' needs timed events and hrf or downsample).{suggest(item, [*known, 'word_rate'])}")

@@ -22,10 +22,11 @@ EDGE_SHARE = 0.05
 
 def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
            n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
-           layer: str = "each", hrf: str | None = None, at: str = "onset", delays=None, trf=None, high_pass="auto",
-           metric=("r.pooled", "r2.pooled"), n_permutations: int = 0, null: str = "auto", min_shift: float = 0.1,
-           block: float | None = None, fdr: str = "bh", ceiling=None, repeats: str = "average",
-           on_missing: str = "error", keep=(), random_state: int = 0, device="auto") -> xr.Dataset:
+           layer: str = "each", hrf: str | None = None, at: str = "onset", downsample: str | None = None, delays=None,
+           trf=None, high_pass="auto", metric=("r.pooled", "r2.pooled"), n_permutations: int = 0, null: str = "auto",
+           min_shift: float = 0.1, block: float | None = None, fdr: str = "bh", ceiling=None,
+           repeats: str = "average", on_missing: str = "error", keep=(), random_state: int = 0,
+           device="auto") -> xr.Dataset:
     """Score how well feature spaces predict responses by cross-validated ridge regression.
 
     Every neuroid (and time bin) gets its own penalty by inner cross-validation. Features are standardised by the
@@ -64,6 +65,9 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Convolve features that are timed events (coord ``onset``) onto responses on ``time``.
     at : {"onset", "offset", "middle"}
         Where in an event its impulse stands.
+    downsample : {"mean", "lanczos"}, optional
+        Instead of `hrf`: bring features that are timed events to the samples of the responses, and no more
+        (`neuroalign.features.events_to_samples`), for delays to follow.
     delays : sequence of float, optional
         Seconds by which responses on ``time`` may be later than features (finite impulse response): features and
         nuisance stand in the model once for each delay (`neuroalign.features.delay`), within runs.
@@ -124,8 +128,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     with collect_warnings() as said:
         problem = set_up(features, responses, nuisance=nuisance, cv=cv, inner_cv=inner_cv, n_splits=n_splits,
                          n_inner_splits=n_inner_splits, groups=groups, gap=gap, alphas=alphas, reduce=reduce, hrf=hrf,
-                         at=at, delays=delays, trf=trf, high_pass=high_pass, ceiling=ceiling, repeats=repeats,
-                         on_missing=on_missing, random_state=random_state, device=device)
+                         at=at, downsample=downsample, delays=delays, trf=trf, high_pass=high_pass, ceiling=ceiling,
+                         repeats=repeats, on_missing=on_missing, random_state=random_state, device=device)
         targets, fitter, columns = problem.targets, problem.fitter, problem.nuisance
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
         makers, members, results = problem.designs(), {}, []

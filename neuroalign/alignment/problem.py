@@ -65,19 +65,21 @@ class Problem:
                 "random_state": fitter.random_state, "alphas": fitter.alphas.tolist(),
                 "reduce": fitter.reduction.name if fitter.reduction else None, "nuisance": self.nuisance_names,
                 "delays": None if self.lags is None else self.lags.seconds.tolist(),
-                "gap": self.layout.gap_seconds, "hrf": timing.hrf, "at": timing.at if timing.hrf else None,
+                "gap": self.layout.gap_seconds, "hrf": timing.hrf, "downsample": timing.downsample,
+                "at": timing.at if timing.places_events else None,
                 "high_pass": timing.high_pass, "ceiling": self.reliability.source,
                 "fingerprints": _fingerprints(self.spaces, self.responses)}
 
 
 def set_up(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
            n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
-           hrf: str | None = None, at: str = "onset", delays=None, trf=None, high_pass="auto", ceiling=None,
-           repeats: str = "average", on_missing: str = "error", random_state: int = 0, device="auto") -> Problem:
+           hrf: str | None = None, at: str = "onset", downsample: str | None = None, delays=None, trf=None,
+           high_pass="auto", ceiling=None, repeats: str = "average", on_missing: str = "error", random_state: int = 0,
+           device="auto") -> Problem:
     """Match rows, resolve folds and nuisance; the parameters are those of `neuroalign.encode`."""
     validate_responses(responses)
     reliability = find_reliability(responses, ceiling, repeats, random_state)
-    timing = EventTiming(hrf, at, _filter_of(responses, high_pass))
+    timing = EventTiming(hrf, at, _filter_of(responses, high_pass), downsample)
     spaces, responses = match_rows(features, responses, timing, repeats=repeats, on_missing=on_missing)
     lags = _find_lags(responses, delays, trf)
     layout = make_layout(responses, groups, gap, hrf, 0.0 if lags is None else float(np.abs(lags.seconds).max()))

@@ -37,6 +37,10 @@ def encode(
     nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")] = None,
     hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
     at: Annotated[str, typer.Option(help="Where in an event its impulse stands: onset, middle or offset.")] = "onset",
+    downsample: Annotated[str | None, typer.Option(help="mean or lanczos: only bring events to the samples.")] = None,
+    delay: Annotated[list[float] | None, typer.Option(help="Seconds (repeat): responses are later than features.")]
+    = None,
+    trf: Annotated[tuple[float, float] | None, typer.Option(help="All delays from TMIN to TMAX seconds.")] = None,
     high_pass: Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")] = None,
     average_subjects: Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")] = False,
     cv: Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")] = "auto",
@@ -68,7 +72,8 @@ def encode(
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
     chosen = {"metric": tuple(metric)} if metric else {}
-    options = {"nuisance": nuisance, "hrf": hrf, "at": at, "cv": cv, "n_splits": n_splits, "reduce": reduce,
+    options = {"nuisance": nuisance, "hrf": hrf, "at": at, "downsample": downsample,
+               "delays": delay or None, "trf": trf, "cv": cv, "n_splits": n_splits, "reduce": reduce,
                "n_permutations": permutations, "on_missing": on_missing, "device": device,
                "random_state": random_state, **chosen}
     if metric and all(get_metric(m).kind == "stimulus" for m in metric):

@@ -9,7 +9,7 @@ import neuroalign as na
 from neuroalign.alignment import TRFEncoder, lag_scores, lagged, nulls, ridge_cv, trf_cv
 from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of
-from neuroalign.features import delay
+from neuroalign.features import delay, events_to_samples, word_rate
 from neuroalign.features.delays import shift_rows
 from neuroalign.stats import make_folds, shift_permutations
 
@@ -114,6 +114,28 @@ def test_layers_and_wide_features_of_a_range():
     assert "dual" in str(attrs_of(na.encode(wide, responses, trf=(0.0, 2.0), alphas=[1.0, 1e7]))["solver"])
     reduced = na.encode(wide, responses, trf=(0.0, 2.0), alphas=[1.0, 1e7], reduce="pca:3")
     assert reduced.score.shape == (2, 1, 2)
+
+
+@pytest.mark.parametrize("how", ["mean", "lanczos"])
+def test_events_are_brought_to_the_samples_and_delayed(how):
+    rng = np.random.default_rng(0)
+    _, responses = recording()
+    words = make_features(rng.standard_normal((200, 2)), [f"w{k}" for k in range(200)], model="lm",
+                          coords={"onset": np.sort(rng.uniform(0, 149, 200)), "duration": np.full(200, 0.2)})
+    options = {"alphas": [1.0, 1e7], "delays": [0.5, 1.0], "nuisance": "word_rate"}
+    scores = na.encode(words, responses, downsample=how, at="offset", **options)
+    series, rate = (events_to_samples(e, responses.time.values, how=how, at="offset") for e in
+                    (words, word_rate(words)))
+    by_hand = na.encode(series, responses, **(options | {"nuisance": rate}))
+    np.testing.assert_allclose(scores.score, by_hand.score, atol=1e-5)
+    np.testing.assert_allclose(scores.baseline, by_hand.baseline, atol=1e-5)
+    told = attrs_of(scores)
+    assert told["downsample"] == how and told["hrf"] is None and told["at"] == "offset" and told["gap"] == 1.0
+    for wrong, message in (({"downsample": "spline"}, "downsample: got 'spline'"),
+                           ({"downsample": "mean", "hrf": "spm"}, "give one of them"),
+                           ({}, "hrf='glover'")):
+        with pytest.raises(ValueError, match=message):
+            na.encode(words, responses, **wrong)
 
 
 @pytest.mark.parametrize(("change", "options", "words"), [
