@@ -61,10 +61,13 @@ class _BandGram:
         Columns of each band.
     standardize : bool
         Scale columns by their standard deviation over the training rows.
+    total : tensor, optional
+        What all rows give, to start from: ``X.T @ X`` (primal), or ``X_s @ X_s.T`` of each band (dual, of use only
+        without standardisation).
     """
 
     def __init__(self, design, train, test, slices, standardize, total=None):
-        self.slices, self.train, self._design, self.n_test = slices, train, design, len(test)
+        self.slices, self.train, self.test, self._design = slices, train, test, design
         part = design[train]
         self.mean = part.mean(0)
         spread = (part - self.mean).square().mean(0).sqrt()
@@ -109,7 +112,7 @@ class PrimalGram(_BandGram):
 
     def coef(self, weights: torch.Tensor, gammas: torch.Tensor) -> torch.Tensor:
         """Weights of the columns of the design, shape (n_features, n_targets)."""
-        return weights.double() * self.scale[:, None]
+        return _double(weights) * _double(self.scale)[:, None]
 
     def solve(self, deltas: torch.Tensor, reduced: torch.Tensor, derivatives: bool = False):
         """Solve each target with its own ``deltas = log(gamma / alpha)`` of shape (n_bands, n_targets).
@@ -144,6 +147,13 @@ class DualGram(_BandGram):
     """The Gram matrices of rows of each band, for more features than rows."""
 
     def _build(self, part, rows, total):
+        if total is not None:
+            own, cross = total[:, self.train][..., self.train], total[:, self.test][..., self.train]
+            column = own.mean(1, keepdim=True)
+            shift = column.mean(2, keepdim=True) - column
+            self.kernels = own + shift - column.mT
+            self.cross = cross + shift - cross.mean(2, keepdim=True)
+            return
         part = (part - self.mean) * self.scale
         self.kernels = torch.stack([part[:, s] @ part[:, s].T for s in self.slices])
         self.cross = torch.stack([rows[:, s] @ part[:, s].T for s in self.slices])
@@ -171,9 +181,9 @@ class DualGram(_BandGram):
 
     def coef(self, weights: torch.Tensor, gammas: torch.Tensor) -> torch.Tensor:
         """Weights of the columns of the design, shape (n_features, n_targets)."""
-        part = ((self._design[self.train] - self.mean) * self.scale).double()
-        blocks = [(part[:, s].T @ weights.double()) * gamma for s, gamma in zip(self.slices, gammas.double())]
-        return torch.cat(blocks) * self.scale[:, None]
+        part, weights = _double((self._design[self.train] - self.mean) * self.scale), _double(weights)
+        blocks = [(part[:, s].T @ weights) * gamma for s, gamma in zip(self.slices, _double(gammas))]
+        return torch.cat(blocks) * _double(self.scale)[:, None]
 
     def solve(self, deltas: torch.Tensor, reduced: torch.Tensor, derivatives: bool = False):
         """As `PrimalGram.solve`; the weights are those of rows, for the gammas of `deltas` scaled to sum 1."""
@@ -190,6 +200,11 @@ class DualGram(_BandGram):
         moved = torch.cholesky_solve(sides.permute(2, 1, 0), factor).permute(2, 1, 0)  # (band, row, target)
         back = sum((cross @ moved) * own for cross, own in zip(self.cross, factors))
         return weights, direct - back
+
+
+def _double(values):
+    # MPS has no float64.
+    return values.cpu().double() if values.device.type == "mps" else values.double()
 
 
 def _leading(values, vectors):

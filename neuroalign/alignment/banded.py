@@ -146,11 +146,11 @@ def plan_banded(Xs: Sequence, X_tests: Sequence | None = None, *, alphas=ALPHAS,
     slices = [slice(int(end - width), int(end)) for end, width in zip(ends, widths)]
     dual = solver == "dual" or (solver == "auto" and ends[-1] > n)
     design, shift, factor = _stack(Xs, X_tests, standardize, device, torch.float32)
-    total = design[:n] @ design[:n].T if dual else design[:n].T @ design[:n]
-    wide = device.type != "mps" and needs_float64(total, alphas.min())
+    rows = design[:n]
+    wide = device.type != "mps" and needs_float64(rows @ rows.T if dual else rows.T @ rows, alphas.min())
     if wide:
         design, shift, factor = _stack(Xs, X_tests, standardize, device, torch.float64)
-        total = None if dual else design[:n].T @ design[:n]
+    total = _total(design[:n], slices, dual, standardize)
     make = DualGram if dual else PrimalGram
     index = torch.arange(len(design), device=device)
     inner = []
@@ -231,7 +231,7 @@ class BandedPlan:
                          mean - centre @ coef, [centre[s] for s in slices])
 
     def _predict(self, Y, rows, bands):
-        n_targets, n_bands, n_test = np.shape(Y)[1], len(self._whole.slices), self._whole.n_test
+        n_targets, n_bands, n_test = np.shape(Y)[1], len(self._whole.slices), len(self._whole.test)
         prediction, best_alpha = np.empty((n_test, n_targets), np.float32), np.empty(n_targets)
         gammas = np.empty((n_bands, n_targets))
         parts = np.empty((n_bands, n_test, n_targets), np.float32) if bands else None
@@ -291,7 +291,7 @@ class BandedPlan:
         """
         if self._whole.mean.dtype == torch.float32:
             return self._losses(Y, torch.float32)
-        norm = max(self._whole.norm(torch.as_tensor(gamma, device=Y.device)) for gamma in self.candidates)
+        norm = max(map(self._norm, range(len(self.candidates))))
         small = torch.as_tensor(self.alphas < 100 * torch.finfo(torch.float32).eps * norm, device=Y.device)
         if small.all():
             return self._losses(Y, torch.float64)
@@ -327,8 +327,13 @@ class BandedPlan:
         weights = torch.empty_like(reduced, dtype=self._whole.mean.dtype)
         for k in which.unique().tolist():
             own = torch.nonzero(which == k).ravel()
-            weights[:, own] = self._spectrum(None, k).weights(reduced[:, own], penalties[own])
+            rounding = torch.finfo(torch.float32).eps * self._norm(k)
+            dtype = torch.float32 if 1e4 * rounding < penalties[own].min() else None
+            weights[:, own] = self._spectrum(None, k, dtype).weights(reduced[:, own], penalties[own]).to(weights)
         return weights
+
+    def _norm(self, k) -> float:
+        return self._whole.norm(torch.as_tensor(self.candidates[k], device=self._shift.device))
 
     def _spectrum(self, fold, k, dtype=None) -> Spectrum:
         dtype = self._whole.mean.dtype if dtype is None else dtype
@@ -350,6 +355,13 @@ def _stack(Xs, X_tests, standardize, device, dtype):
         except ValueError as error:
             raise ValueError(f"band {k}: {error}") from None
     return tuple(torch.cat(list(p), -1) for p in zip(*parts))
+
+
+def _total(rows, slices, dual, standardize):
+    """What folds start from; Gram matrices of rows serve them only if nothing is scaled by its own training rows."""
+    if dual:
+        return None if standardize else torch.stack([rows[:, s] @ rows[:, s].T for s in slices])
+    return rows.T @ rows
 
 
 def _check_bands(Xs):

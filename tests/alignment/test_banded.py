@@ -199,6 +199,19 @@ def test_contributions_sum_to_r2(offset):
     np.testing.assert_allclose(parts[3], (gap * (2 * y - p)).sum(0) / (y**2).sum(0), atol=1e-6)
 
 
+def test_himalaya_splits_r2_alike():
+    scoring = pytest.importorskip("himalaya.scoring")
+    Xs, Y = make_data(120, (5, 140, 9), 8)
+    Y[80:] -= Y[80:].mean(0) - Y[:80].mean(0)  # it knows no intercept: let there be nothing for one
+    fit = banded_ridge_cv([X[:80] for X in Xs], Y[:80], alphas=ALPHAS, n_candidates=8,
+                          inner_folds=make_folds("kfold", 80))
+    held = [X[80:] for X in Xs]
+    peer = scoring.r2_score_split(Y[80:] - Y[80:].mean(0), fit.predict_bands(held))
+    parts = fit.contributions(held, Y[80:])
+    np.testing.assert_allclose(parts[:3], np.asarray(peer), atol=1e-6)
+    np.testing.assert_allclose(parts[3], 0, atol=1e-6)
+
+
 @pytest.mark.parametrize("widths", [(6, 9), (50, 60)])
 @pytest.mark.parametrize("hold", [False, True])
 def test_the_plan_serves_permuted_targets(widths, hold):
