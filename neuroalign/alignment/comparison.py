@@ -167,8 +167,9 @@ def _warn_undefined(metric: Metric, rows, models: Models, side: Targets):
         lost += [side.label(r) for r in range(len(side.cell)) if np.isnan(rows[:, r]).all()]
     if lost:
         family = "cka" if metric.name.startswith("cka.") else metric.name
+        rows = " or rows of zeros" if "knn" in family or family == "cknna" else ""
         warn_user(f"{'CKA' if family == 'cka' else family} of {list_ids(lost)} is NaN: the features are constant or "
-                  "hold NaN.", f"undefined-{family}", lost)
+                  f"hold NaN{rows}.", f"undefined-{family}", lost)
 
 
 def _warn_degenerate(metric: Metric, degenerate, models: Models, side: Targets):

@@ -70,6 +70,7 @@ _SVCCA = "Raghu et al. 2017, NeurIPS"
 _PWCCA = "Morcos, Raghu & Bengio 2018, NeurIPS"
 _SHAPE = "Williams et al. 2021, NeurIPS"
 _PREDICT = "Yamins et al. 2014, PNAS 111:8619"
+_HUH = "Huh et al. 2024, ICML"
 _CCA = "Hotelling 1936, Biometrika 28:321; Vinod 1976, J Econometrics 4:147 (ridge)"
 
 
@@ -112,6 +113,7 @@ def _feature_metrics() -> list[Metric]:
                f"few against features; {over}", _CKA, chance=float("nan")),
         *_cca_metrics(over),
         *_shape_metrics(over),
+        *_neighbour_metrics(over),
     ]
 
 
@@ -144,6 +146,21 @@ def _shape_metrics(over: str) -> list[Metric]:
         found.append(Metric(f"predictivity.{name}", "features", f"predictivity.{name}", share.format(word), _PREDICT,
                             symmetric=False))
     return found
+
+
+def _neighbour_metrics(over: str) -> list[Metric]:
+    unknown = float("nan")
+    cycle = f"share of stimuli reached again by a step to one of 10 neighbours (cosine) in the {{}}; {over}"
+    return [
+        Metric("knn.mutual", "features", "knn.mutual", "mean share of the 10 nearest neighbours (cosine) that both "
+               f"sides have in common; {over}", _HUH, chance=unknown),
+        Metric("knn.cycle.forward", "features", "knn.cycle.forward",
+               cycle.format("features and one in the targets"), _HUH, symmetric=False, chance=unknown),
+        Metric("knn.cycle.reverse", "features", "knn.cycle.reverse",
+               cycle.format("targets and one in the features"), _HUH, symmetric=False, chance=unknown),
+        Metric("cknna", "features", "cknna", "debiased CKA of cosine kernels, over pairs among the 10 nearest "
+               f"neighbours on both sides; {over}", f"{_HUH}, released code", symmetric=False, chance=unknown),
+    ]
 
 
 def _stimulus_metrics() -> list[Metric]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuroalign.alignment import cca, cka, shape
+from neuroalign.alignment import cca, cka, neighbours, shape
 from neuroalign.alignment.feature_basis import compact_rows, feature_basis
 from neuroalign.linalg import rows_per_chunk, to_numpy
 
@@ -57,6 +57,10 @@ def _gram_bytes(a, b):
     return 24 * len(a.rows) ** 2
 
 
+def _knn_bytes(a, b):
+    return 40 * a.index.numel() * b.index.shape[-1]
+
+
 def _loaded(values, device):
     return feature_basis(values, device, loadings=True)
 
@@ -78,6 +82,11 @@ MEASURES: dict[str, Measure] = {
     "predictivity.forward": Measure(shape.RidgeSide.of, shape.predictivity_score, _gram_bytes, least=4),
     "predictivity.reverse": Measure(shape.RidgeSide.of, lambda a, b: shape.predictivity_score(b, a), _gram_bytes,
                                     least=4),
+    "knn.mutual": Measure(neighbours.nearest, neighbours.mutual_score, _knn_bytes, compact=False, least=12),
+    "knn.cycle.forward": Measure(neighbours.nearest, neighbours.cycle_score, _knn_bytes, compact=False, least=12),
+    "knn.cycle.reverse": Measure(neighbours.nearest, lambda a, b: neighbours.cycle_score(b, a), _knn_bytes,
+                                 compact=False, least=12),
+    "cknna": Measure(neighbours.nearest, neighbours.cknna_score, _knn_bytes, compact=False, least=12),
 }
 
 
