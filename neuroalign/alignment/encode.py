@@ -7,26 +7,30 @@ from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nested_layer import group_layers
 from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses
 from neuroalign.alignment.problem import set_up
+from neuroalign.alignment.resampling import Resampling
 from neuroalign.alignment.scoring import fold_scores, score_moments
 from neuroalign.alignment.splits import make_permutations
 from neuroalign.data import sample_dim, scores
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
-from neuroalign.stats import ceiling_of
+from neuroalign.stats import autocorrelation, ceiling_of, effective_samples
 from neuroalign.stats import fdr as adjust
 
 __all__ = ["encode"]
 
-KEEP = ("prediction", "null", "fold_score")
+KEEP = ("prediction", "null", "fold_score", "bootstrap")
 EDGE_SHARE = 0.05
+LEVEL = 0.95  # coverage of intervals
+SOME = 200  # columns that autocorrelation is estimated from
+FEW_INDEPENDENT = 30
 
 
 def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
            n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
            layer: str = "each", hrf: str | None = None, at: str = "onset", downsample: str | None = None, delays=None,
-           trf=None, high_pass="auto", metric=("r.pooled", "r2.pooled"), n_permutations: int = 0, null: str = "auto",
-           min_shift: float = 0.1, block: float | None = None, fdr: str = "bh", ceiling=None,
-           repeats: str = "average", on_missing: str = "error", keep=(), random_state: int = 0,
-           device="auto") -> xr.Dataset:
+           trf=None, high_pass="auto", metric=("r.pooled", "r2.pooled"), n_permutations: int = 0,
+           n_bootstraps: int = 0, null: str = "auto", min_shift: float = 0.1, block: float | None = None,
+           fdr: str = "bh", ceiling=None, repeats: str = "average", on_missing: str = "error", keep=(),
+           random_state: int = 0, device="auto") -> xr.Dataset:
     """Score how well feature spaces predict responses by cross-validated ridge regression.
 
     Every neuroid (and time bin) gets its own penalty by inner cross-validation. Features are standardised by the
@@ -82,6 +86,10 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Of ``r.pooled``, ``r.foldmean``, ``r2.pooled``, ``r2.foldmean``.
     n_permutations : int
         Permutations for p-values; each refits everything, the penalty included.
+    n_bootstraps : int
+        Resamples of the held-out predictions for intervals (95 %, percentile): groups, blocks of a time series, or
+        stimuli, the same for all spaces, so that `neuroalign.data.scores.diff` can compare spaces in pairs (keep
+        ``"bootstrap"``). Nothing is fitted again: a refit would put copies of a stimulus into training and test.
     null : {"auto", "shift", "block", "permute"}
         Circular shift (auto for a time series), order of blocks or groups, or order of rows (auto for independent
         stimuli). Without nuisance the responses are permuted, with nuisance the features (events before they are
@@ -89,7 +97,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     min_shift : float
         Least circular shift, as a share of the series (of events, or of the run).
     block : float, optional
-        Seconds of a block of ``null="block"``.
+        Seconds of a block of ``null="block"`` and of the resamples.
     fdr : {"bh", "by"}
         Adjustment over neuroids (and time bins), within each metric and space.
     ceiling : mapping, str, DataArray or array of shape (n_neuroids[, n_time_bins]), optional
@@ -100,7 +108,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Average the presentations of a stimulus (after their reliability was taken), or keep them as rows.
     on_missing : {"error", "drop"}
         What to do with stimuli that only one side has.
-    keep : sequence of {"prediction", "null", "fold_score"}
+    keep : sequence of {"prediction", "null", "fold_score", "bootstrap"}
         Also return these.
     random_state : int
     device : str
@@ -131,6 +139,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
                          at=at, downsample=downsample, delays=delays, trf=trf, high_pass=high_pass, ceiling=ceiling,
                          repeats=repeats, on_missing=on_missing, random_state=random_state, device=device)
         targets, fitter, columns = problem.targets, problem.fitter, problem.nuisance
+        resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
         makers, members, results = problem.designs(), {}, []
         if layer == "nested":
@@ -142,7 +151,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
             for name, table in zip(members.get(space, [space]), getattr(design.joint, "tables", [design.joint])):
                 _check_finite(getattr(table, "series", table), name, targets.ids)
             results.append(_encode_space(design, space, targets, fitter, problem.layout, metrics, keep,
-                                         n_permutations, options))
+                                         n_permutations, options, resampling))
             if members:
                 results[-1]["chosen_depth"] = _chosen_depth(design, members[space], problem)
         baseline = None
@@ -150,10 +159,12 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
             sums = fitter.fit(columns, targets.values).sums
             baseline = np.stack([targets.spread(score_moments(m, sums)) for m in metrics])
         _warn_alphas(results, fitter.alphas)
+        _warn_independent(results)
     attrs = {"analysis": "encode", "warnings": said, **problem.describe(),
              "aggregation": {m: m.split(".")[1] for m in metrics}, "repeats": repeats,
              "solver": {r["space"]: r["solver"] for r in results}, "fdr": fdr,
-             "nulls": results[0]["null_name"] if n_permutations else None}
+             "nulls": results[0]["null_name"] if n_permutations else None, "n_bootstraps": n_bootstraps,
+             "interval": resampling.describe(LEVEL) if resampling else None}
     return _assemble(results, problem, members, metrics, baseline, fdr, attrs)
 
 
@@ -165,17 +176,22 @@ def _chosen_depth(design, names, problem) -> np.ndarray:
                     enumerate(fitter.outer)], axis=0)
 
 
-def _encode_space(design, space, targets, fitter, layout, metrics, keep, n_permutations, options) -> dict:
+def _encode_space(design, space, targets, fitter, layout, metrics, keep, n_permutations, options, resampling) -> dict:
     joint, Y = design.joint, targets.values
-    prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep else None
+    prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep or resampling else None
     with fitter.threads(joint, Y):
         fit = fitter.fit(joint, Y, prediction)
         observed = np.stack([score_moments(m, fit.sums) for m in metrics])
-        result = {"space": space, "solver": fit.solver, "score": observed, "prediction": prediction,
+        result = {"space": space, "solver": fit.solver, "score": observed,
+                  "prediction": prediction if "prediction" in keep else None,
                   "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)), "at_edge": fit.at_edge.mean(1),
                   "n_features": joint.shape[1] - design.nuisance.shape[1] * len(getattr(joint, "tables", [joint]))}
         if "fold_score" in keep:
             result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
+        if resampling:
+            drawn = resampling.scores(Y, prediction, fitter.outer, metrics)
+            result["ci_low"], result["ci_high"] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+            result["bootstrap"] = drawn if "bootstrap" in keep else None
         if n_permutations:
             result |= _null(design, joint, Y, observed, fitter, layout, metrics, "null" in keep, n_permutations,
                             options)
@@ -193,7 +209,8 @@ def _null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutati
         null_by_responses(fitter, joint, Y, orders, metrics, tally)
     told = {"name": name, "permuted": "events" if events else "features" if by_features else "responses",
             "n": tally.count, "smallest_p": 1 / (1 + tally.count),
-            "min_shift": options["min_shift"] if name == "shift" else None}
+            "min_shift": options["min_shift"] if name == "shift" else None,
+            "independent_samples": _independent(joint, Y) if layout.time_series else None}
     return {"null_name": told, "p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
 
 
@@ -222,12 +239,17 @@ def _assemble(results, problem, members, metrics, baseline, fdr, attrs):
         families = tuple(range(2, p.ndim))
         variables |= {"p": (dims, p), "q": (dims, adjust(p, method=fdr, axis=families)),
                       "null_mean": (dims, stack("null_mean")), "null_sd": (dims, stack("null_sd"))}
+    for end in ("ci_low", "ci_high"):
+        if end in results[0]:
+            variables[end] = (dims, stack(end))
+    if results[0].get("bootstrap") is not None:
+        variables["bootstrap"] = (("resample", *dims), stack("bootstrap", 2))
     if results[0].get("null") is not None:
         variables["null"] = (("permutation", *dims), stack("null", 2))
     if "fold_score" in results[0]:
         variables["fold_score"] = (("fold", *dims), stack("fold_score", 2))
     dim = sample_dim(responses)
-    if results[0]["prediction"] is not None:
+    if results[0].get("prediction") is not None:
         predicted = np.stack([targets.in_units(r["prediction"]) for r in results], 1)
         variables["prediction"] = ((dim, "space", *where), predicted)
     kept_dims = {*where, *([dim] if "prediction" in variables else [])}
@@ -251,6 +273,23 @@ def _check_finite(table, space, ids):
     if bad.any():
         raise ValueError(f"features {space!r}: NaN or infinite values in the rows of {list_ids(ids[bad])}. Leave them "
                          "out of features and responses, or fill the values.")
+
+
+def _independent(joint, Y) -> int:
+    """Return about how many independent samples the correlation of a prediction with a target rests on."""
+    table = getattr(joint, "tables", [joint])[-1]
+    features = table[:, max(0, table.shape[1] - SOME):]  # behind the nuisance
+    return round(effective_samples(len(Y), autocorrelation(features), autocorrelation(Y[:, :SOME])))
+
+
+def _warn_independent(results) -> None:
+    few = {r["space"]: r["null_name"]["independent_samples"] for r in results if r.get("null_name")}
+    few = {space: n for space, n in few.items() if n is not None and n < FEW_INDEPENDENT}
+    if few:
+        space = min(few, key=few.get)
+        warn_user(f"autocorrelation leaves about {few[space]} independent samples in {space!r}, and fewer than "
+                  f"{FEW_INDEPENDENT} in {len(few)} of {len(results)} spaces: p-values of shifts and blocks are rough "
+                  "there. Record longer, or pool runs.", "few-independent-samples", few)
 
 
 def _warn_alphas(results, alphas):

@@ -9,7 +9,7 @@ import xarray as xr
 from neuroalign.alignment.band_fit import band_moments, contributions
 from neuroalign.alignment.banded import BandedPlan, plan_banded
 from neuroalign.alignment.designs import Design
-from neuroalign.alignment.encode import KEEP, _assemble, _check_finite, _null, _warn_alphas
+from neuroalign.alignment.encode import _assemble, _check_finite, _null, _warn_alphas
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fit, Fitter, _fill
 from neuroalign.alignment.problem import Problem, set_up
@@ -21,6 +21,8 @@ from neuroalign.errors import check_option, collect_warnings, list_ids
 from neuroalign.linalg import free_memory
 
 __all__ = ["BandFit", "BandedFitter", "JointDesign", "encode_banded", "joint_designs"]
+
+KEEP = ("prediction", "null", "fold_score")
 
 EVEN = 0.05  # share of a band that is not small
 

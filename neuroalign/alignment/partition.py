@@ -9,18 +9,17 @@ import xarray as xr
 
 from neuroalign.alignment.encode import _warn_alphas
 from neuroalign.alignment.joint import BandedFitter, _check_bands, joint_designs
-from neuroalign.alignment.problem import Problem, set_up
+from neuroalign.alignment.problem import set_up
+from neuroalign.alignment.resampling import Resampling
 from neuroalign.alignment.scoring import score_moments
-from neuroalign.alignment.splits import _block_samples
 from neuroalign.data import scores
-from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
-from neuroalign.stats import ceiling_of, make_resamples
+from neuroalign.errors import check_option, collect_warnings, list_ids
+from neuroalign.stats import ceiling_of
 
 __all__ = ["commonality", "partition_variance"]
 
 MOST_BANDS = 5
 METRIC = "r2.pooled"
-FEW_BLOCKS = 20  # below that many an interval is rough
 BUDGET = 2**28  # bytes of resampled scores that are held at a time
 
 
@@ -92,7 +91,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
                              f"{MOST_BANDS}. Leave some out, or put several spaces into one: bands={{name: [ids]}}.")
         sets, parts = commonality(list(named))
         models = _fitted_models(problem, sets, named, method, n_candidates, refine)
-        resampling = _Resampling(problem, n_resamples, block, random_state) if n_resamples else None
+        resampling = Resampling(problem, n_resamples, block, random_state) if n_resamples else None
         found = _score(problem, models, parts, resampling, level, "bootstrap" in keep)
         _warn_alphas(found["edges"], problem.fitter.alphas)
     attrs = {"analysis": "partition_variance", "warnings": said, **problem.describe(), "method": method,
@@ -141,41 +140,6 @@ class _Model:
     label: str
     design: object
     fitter: object
-
-
-class _Resampling:
-    """Which rows go together in a resample, and how often each unit is drawn."""
-
-    def __init__(self, problem: Problem, n_resamples: int, block, random_state: int):
-        layout, rows = problem.layout, np.flatnonzero(problem.fitter.outer.test.any(0))
-        runs = np.zeros(layout.n_samples, int) if layout.runs is None else layout.runs
-        if layout.groups is not None:
-            labels, self.kind = np.asarray(layout.groups), "groups"
-        elif layout.time_series:
-            size = _block_samples(layout, block, layout.n_samples)
-            place = np.arange(layout.n_samples) // size
-            labels = np.array([f"{run}/{k}" for run, k in zip(runs, place)])
-            self.kind = f"blocks of {size} samples"
-        else:
-            labels, self.kind = np.arange(layout.n_samples), "stimuli"
-        units, self.unit = np.unique(labels[rows], return_inverse=True)
-        self.rows = rows
-        self.resamples = make_resamples(units, n_resamples, random_state=random_state, purpose="partition")
-        self.counts = self.resamples.counts().astype(float)
-        if len(units) < FEW_BLOCKS:
-            warn_user(f"intervals rest on {len(units)} {self.kind}: with so few they are rough, and too narrow. More "
-                      "data, smaller blocks, or n_resamples=0.", "few-blocks", count=len(units))
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """Sum rows (n_samples, n_targets) of each resample, shape (n_resamples, n_targets)."""
-        total = np.zeros((self.counts.shape[1], values.shape[1]))
-        np.add.at(total, self.unit, values[self.rows])
-        return self.counts @ total
-
-    def describe(self, level: float) -> str:
-        """Say in words what was resampled."""
-        return (f"{level:.0%} percentile interval over {len(self.resamples):,} resamples of {self.kind} "
-                f"({self.counts.shape[1]}) of the held-out predictions")
 
 
 def _fitted_models(problem, sets, named, method, n_candidates, refine) -> list[_Model]:

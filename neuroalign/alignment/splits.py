@@ -16,7 +16,7 @@ from neuroalign.stats import (
     shift_permutations,
 )
 
-__all__ = ["Layout", "make_layout", "make_permutations", "nested_folds"]
+__all__ = ["Layout", "block_samples", "make_layout", "make_permutations", "nested_folds"]
 
 HRF_SECONDS = 16.0  # most of a haemodynamic response has passed
 NEURAL_SECONDS = 1.0
@@ -162,7 +162,7 @@ def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shi
     elif layout.groups is not None and events is None:
         orders = block_permutations(n, n_permutations, groups=layout.groups, **seed)
     else:
-        size = _block_samples(layout, block, n)
+        size = block_samples(layout, block, n)
         orders = block_permutations(n, n_permutations, block=size, runs=runs, **seed)
     if (1 + len(orders)) * SMALLEST_P < 1:
         warn_user(f"{len(orders)} permutations: the smallest attainable p is {1 / (1 + len(orders)):.3g}, so nothing "
@@ -216,7 +216,8 @@ def _find_groups(responses, groups):
     return groups
 
 
-def _block_samples(layout, block, n):
+def block_samples(layout: Layout, block: float | None, n: int) -> int:
+    """Return the samples of a block of a series of `n`: of so many seconds, or ten times the gap, at least 50."""
     if block is not None:
         if layout.step is None:
             raise ValueError("block: seconds are meant, but the samples have no clock. Pass groups instead.")

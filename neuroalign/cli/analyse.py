@@ -52,6 +52,7 @@ def encode(
     by: Annotated[str | None, typer.Option(help="With r.stimulus, 2v2: coord of the neuroids that patterns are of.")]
     = None,
     permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 0,
+    bootstraps: Annotated[int, typer.Option(help="Resamples of held-out predictions for intervals; 0 for none.")] = 0,
     on_missing: Missing = "error",
     store: Store = None,
     out: Out = None,
@@ -81,7 +82,8 @@ def encode(
     elif by is not None:
         raise typer.BadParameter("needs --metric r.stimulus, --metric 2v2 or both.", param_hint="--by")
     else:
-        scores = na.encode(features, recorded, ceiling=ceiling, layer="nested" if nested else "each", **options)
+        scores = na.encode(features, recorded, ceiling=ceiling, layer="nested" if nested else "each",
+                           n_bootstraps=bootstraps, **options)
     _finish(scores, out)
 
 

@@ -3,6 +3,7 @@
 Nothing here ever fits a model.
 """
 
+from neuroalign.stats.autocorrelation import autocorrelation, effective_samples
 from neuroalign.stats.ceilings import (
     ceiling_of,
     ncsnr,
@@ -22,11 +23,13 @@ __all__ = [
     "Resamples",
     "SignFlipTest",
     "at_least",
+    "autocorrelation",
     "block_permutations",
     "ceiling_of",
     "child_rng",
     "child_seed",
     "conjunction_p",
+    "effective_samples",
     "fdr",
     "holm",
     "load_resamples",

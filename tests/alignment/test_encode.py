@@ -196,7 +196,8 @@ def test_responses_are_permuted_by_refitting_everything():
     np.testing.assert_allclose(scores.null_mean, scores.null.mean("permutation"), atol=1e-6)
     np.testing.assert_allclose(scores.null_sd, scores.null.std("permutation", ddof=1), atol=1e-5)
     told = attrs_of(scores)["nulls"]
-    assert told == {"name": "permute", "permuted": "responses", "n": 12, "smallest_p": 1 / 13, "min_shift": None}
+    assert told == {"name": "permute", "permuted": "responses", "n": 12, "smallest_p": 1 / 13, "min_shift": None,
+                    "independent_samples": None}
 
 
 def test_with_nuisance_the_features_are_permuted_and_the_nuisance_stays():

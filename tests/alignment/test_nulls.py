@@ -39,6 +39,32 @@ def test_shuffled_folds_and_samples_do_not():
     assert {"shuffled-time-series", "shuffled-null"} <= {w.message.code for w in caught}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("null", ["shift", "block"])
+def test_calibration_at_full_size(null):
+    # Features and targets with AR(1) .9, n 1,000: 2,000 neuroids, fresh features for each 100 of them.
+    rng, found = np.random.default_rng(3), []
+    times = np.arange(1000.0)
+    for k in range(20):
+        x = make_features(autocorrelated((1000, 5), rng), times, model=f"m{k}", dim="time")
+        y = make_responses(autocorrelated((1000, 100), rng), times, [f"v{i}" for i in range(100)], dim="time",
+                           kind="eeg", sfreq=1.0)
+        scores = na.encode(x, y, metric="r.pooled", n_permutations=199, null=null, gap=20.0, block=50.0,
+                           alphas=np.logspace(0, 7, 5), random_state=k)
+        found.append(scores.p.values.ravel() <= 0.05)
+    assert 0.035 <= np.mean(found) <= 0.065
+
+
+def test_too_few_independent_samples_are_told():
+    rng, times = np.random.default_rng(4), np.arange(362.0)
+    x = make_features(autocorrelated((362, 5), rng, 0.95), times, model="slow", dim="time")
+    y = make_responses(autocorrelated((362, 20), rng, 0.95), times, [f"v{i}" for i in range(20)], dim="time",
+                       kind="fmri", sfreq=1.0)
+    with pytest.warns(NeuroalignWarning, match=r"about \d+ independent samples in 'slow::all'"):
+        scores = na.encode(x, y, n_permutations=19, alphas=np.logspace(0, 7, 5))
+    assert 15 <= na.scores.attrs_of(scores)["nulls"]["independent_samples"] < 30
+
+
 def test_planted_sites_are_found_and_others_are_not():
     rng = np.random.default_rng(1)
     x = make_features(rng.standard_normal((200, 5)), [f"s{k}" for k in range(200)], model="cause")

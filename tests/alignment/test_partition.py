@@ -132,7 +132,7 @@ def test_intervals_resample_the_held_out_predictions():
     P = {"a + b": na.encode_banded(spaces, responses, n_candidates=6, keep=["prediction"], **FEW).prediction}
     P |= {k: na.encode({k: spaces[k]}, responses, keep=["prediction"], **FEW).prediction for k in "ab"}
     Y = responses.values
-    draws = make_resamples(np.arange(90), 40, purpose="partition").indices
+    draws = make_resamples(np.arange(90), 40, purpose="predictions").indices
     for k, rows in enumerate(draws[:5]):
         r2 = {name: r2_score(Y[rows], p.values[rows, 0], multioutput="raw_values") for name, p in P.items()}
         np.testing.assert_allclose(scores.bootstrap.sel(space="a + b")[k, 0], r2["a + b"], atol=1e-3)
