@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import xarray as xr
 
-from neuroalign.alignment.lagged import LaggedTable, Lags
+from neuroalign.alignment.lags import LaggedTable, Lags
 from neuroalign.alignment.table import Table
 from neuroalign.data import align, as_spaces, sample_dim
 from neuroalign.errors import NotAligned, check_option, suggest

@@ -16,56 +16,14 @@ import torch
 from neuroalign.alignment.ridge import ALPHAS, SMALL, _check_alphas, _check_inner, _check_targets, _Targets
 from neuroalign.alignment.table import Table
 from neuroalign.errors import list_ids
-from neuroalign.features.delays import Shifted, run_rows
-from neuroalign.linalg import eigh_psd, resolve, rows_per_chunk, to_numpy
+from neuroalign.features.delays import run_rows
+from neuroalign.linalg import eigh_psd, needs_float64, resolve, rows_per_chunk, to_numpy
 
-__all__ = ["LaggedPlan", "LaggedSeries", "LaggedTable", "Lags", "plan_lagged"]
+__all__ = ["LaggedPlan", "LaggedSeries", "plan_lagged"]
 
 CHUNK = 2**17  # numbers of the delayed matrix that are made at a time: they stay in the processor's cache
+LARGE = 2**22  # numbers in the delayed matrix from which products are made in float32, where that is precise enough
 CONSTANT = 1e-6  # a column whose spread is below this share of its size is taken for constant
-
-
-@dataclass(frozen=True)
-class Lags:
-    """The delays of an analysis.
-
-    Attributes
-    ----------
-    samples : array of int
-    seconds : array of float
-    runs : array of shape (n,), or None
-    nuisance : array of shape (n, some)
-        The nuisance columns before they were delayed.
-    """
-
-    samples: np.ndarray
-    seconds: np.ndarray
-    runs: np.ndarray | None
-    nuisance: np.ndarray
-
-    @property
-    def structured(self) -> bool:
-        """Whether they are all the delays of a range, and so many that their structure pays off."""
-        return len(self.samples) > 3 and bool((np.diff(self.samples) == 1).all())
-
-    def delayed(self, series) -> Table:
-        """Return the series at all delays, one after the other, made when they are read."""
-        return Table([Shifted(series, int(k), self.runs) for k in self.samples])
-
-
-class LaggedTable(Table):
-    """Nuisance and features at all delays side by side, which knows the series that they were made from.
-
-    Parameters
-    ----------
-    nuisance : array of shape (n, n_delays * n_nuisance)
-    series : array of shape (n, n_features)
-    lags : Lags
-    """
-
-    def __init__(self, nuisance: np.ndarray, series, lags: Lags):
-        super().__init__([nuisance, lags.delayed(series)])
-        self.series, self.lags = Table([lags.nuisance, series]), lags
 
 
 class LaggedSeries:
@@ -78,9 +36,11 @@ class LaggedSeries:
         Delays, every one from the first to the last.
     runs : array of shape (n,), optional
     device : torch device
+    dtype : torch dtype
+        Of the products; their sums are float64.
     """
 
-    def __init__(self, X, samples: np.ndarray, runs, device: torch.device):
+    def __init__(self, X, samples: np.ndarray, runs, device: torch.device, dtype: torch.dtype = torch.float64):
         X = X[:, :] if isinstance(X, Table) else X
         X = np.asarray(X.detach().cpu() if isinstance(X, torch.Tensor) else X, dtype=np.float64)
         if X.ndim != 2 or not X.shape[1]:
@@ -101,7 +61,15 @@ class LaggedSeries:
         buffer = np.concatenate(parts)
         self.n, self.p, self.n_lags = len(X), X.shape[1], len(samples)
         self.buffer = torch.as_tensor(buffer, device=device)
-        self.windows = self.buffer.as_strided((len(buffer) - self.n_lags + 1, self.n_lags * self.p), (self.p, 1))
+        self.windows = self._view(self.buffer)
+        self.set_dtype(dtype)
+
+    def set_dtype(self, dtype: torch.dtype) -> None:
+        """Choose the dtype of the products."""
+        self.dtype, self._read = dtype, self._view(self.buffer.to(dtype))
+
+    def _view(self, buffer):
+        return buffer.as_strided((len(buffer) - self.n_lags + 1, self.n_lags * self.p), (self.p, 1))
 
     def stretches(self, rows: np.ndarray) -> list[tuple[int, int]]:
         """Split ascending rows where they do not follow each other, as (first row, number of rows)."""
@@ -117,7 +85,7 @@ class LaggedSeries:
             start = int(self.starts[rows[first]])
             for k in range(0, count, size):
                 stop = min(k + size, count)
-                yield slice(first + k, first + stop), self.windows[start + k:start + stop].contiguous()
+                yield slice(first + k, first + stop), self._read[start + k:start + stop].contiguous()
 
 
 @dataclass(frozen=True)
@@ -135,7 +103,7 @@ class _Sums:
         total = torch.zeros(series.p + 1, series.n_lags * series.p, dtype=torch.float64, device=series.buffer.device)
         for _, block in series.chunks(rows):
             left = torch.cat([block[:, :series.p], torch.ones_like(block[:, :1])], 1)
-            total.addmm_(left.T, block)
+            _add_product(total, left, block)
         begins = [int(series.starts[rows[first]]) for first, _ in series.stretches(rows)]
         ends = [int(series.starts[rows[first]]) + count for first, count in series.stretches(rows)]
         edges = series.windows[torch.as_tensor(ends + begins, device=series.buffer.device)]
@@ -163,6 +131,13 @@ class _Sums:
         return whole + whole.triu(1).T
 
 
+def _add_product(total, left, right) -> None:
+    if left.dtype == total.dtype:
+        total.addmm_(left.T, right)
+    else:
+        total += left.T @ right
+
+
 @dataclass(frozen=True)
 class _Basis:
     """The training rows of a fold in their eigenbasis: ``(D - mean) @ axes``, and what they say of the test rows."""
@@ -176,7 +151,8 @@ class _Basis:
     test_gram: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, train: _Sums, test: _Sums | None, standardize: bool, only: float | None = None) -> "_Basis":
+    def of(cls, train: _Sums, test: _Sums | None, standardize: bool, dtype: torch.dtype = torch.float64,
+           only: float | None = None) -> "_Basis":
         """Decompose the training rows; for one penalty a triangular factor does, which `values` hide."""
         mean = train.columns / train.n
         moment = train.gram()
@@ -185,14 +161,14 @@ class _Basis:
         spread = moment.diagonal().clamp_min(0).sqrt()
         constant = spread <= CONSTANT * size
         scale = torch.where(constant, 0.0, np.sqrt(train.n) / spread if standardize else 1.0).to(spread)
-        values, axes = _decompose(moment.mul_(scale[:, None]).mul_(scale), only)
-        axes.mul_(scale[:, None])
+        values, axes = _decompose(moment.mul_(scale[:, None]).mul_(scale).to(dtype), only)
+        axes *= scale[:, None].to(dtype)
         if test is None:
             return cls(values, axes, mean, train.n)
         columns = test.columns - test.n * mean
         moment = test.gram().addr_(mean, mean, alpha=-test.n)
         moment -= torch.outer(mean, columns) + torch.outer(columns, mean)
-        return cls(values, axes, mean, train.n, test.n, columns, axes.T @ (moment @ axes))
+        return cls(values, axes, mean, train.n, test.n, columns, axes.T @ (moment.to(dtype) @ axes))
 
 
 def _decompose(moment, only: float | None):
@@ -252,7 +228,7 @@ class LaggedPlan:
         for part, block, weights, alpha, loss in self._solve(Y, rows):
             offset = -(self._whole.mean @ weights)
             for where, window in self._series.chunks(self._test_rows):
-                values = to_numpy(torch.addmm(offset, window, weights)) * block.sd + block.mean
+                values = to_numpy(window @ weights.to(window.dtype) + offset) * block.sd + block.mean
                 prediction[where, part] = np.where(block.valid, values, np.nan)
             best[part] = np.where(block.valid, alpha, np.nan)
             if loss is not None:
@@ -301,10 +277,11 @@ class LaggedPlan:
         sums = []
         for rows, places in self._parts:
             own = values[places]
+            narrow = own.to(self._series.dtype)
             cross = torch.zeros(self._series.n_lags * self._series.p, values.shape[1], dtype=values.dtype,
                                 device=values.device)
             for where, window in self._series.chunks(rows):
-                cross.addmm_(window.T, own[where])
+                _add_product(cross, window, narrow[where])
             sums.append(_TargetSums(len(rows), cross, own.sum(0), own.square().sum(0)))
         return sums
 
@@ -317,11 +294,12 @@ class LaggedPlan:
         for basis, train, test in self._inner:
             train, test = (_add_targets([sums[k] for k in side]) for side in (train, test))
             mean = train.total / train.n
-            projected = basis.axes.T @ (train.cross - torch.outer(basis.mean, train.total))
             cross = test.cross - torch.outer(basis.mean, test.total) - torch.outer(basis.test_columns, mean)
+            projected, cross = (basis.axes.T @ c.to(basis.axes.dtype) for c in (
+                train.cross - torch.outer(basis.mean, train.total), cross))
             loss += test.squares - 2 * mean * test.total + test.n * mean**2
-            filters = 1 / (basis.values + alphas)
-            loss -= 2 * filters @ ((basis.axes.T @ cross) * projected)
+            filters = 1 / (basis.values + alphas.to(basis.values.dtype))
+            loss -= 2 * filters @ (cross * projected)
             at_once = max(1, SMALL // max(projected.numel(), 1))
             for k in range(0, len(filters), at_once):
                 shrunk = filters[k:k + at_once, :, None] * projected
@@ -370,22 +348,57 @@ def plan_lagged(X, samples, *, runs=None, train=None, test=None, alphas=ALPHAS, 
     series = LaggedSeries(X, np.asarray(samples), runs, device)
     train = np.arange(series.n) if train is None else np.asarray(train)
     folds = _check_inner(inner_folds, len(train), len(alphas))
-    sets = np.zeros((1 + 2 * len(folds), len(train)), bool)
-    sets[0] = True
-    for k, pair in enumerate(folds):
-        for side, rows in enumerate(pair):
-            sets[1 + 2 * k + side, rows] = True
-    # Rows that stand in the same sets are summed once.
-    patterns, part_of = np.unique(sets, axis=1, return_inverse=True)
-    places = [np.flatnonzero(part_of.ravel() == k) for k in range(patterns.shape[1])]
+    places, sides = _split_rows(len(train), folds)
+    series.set_dtype(_narrowest(series, len(train), alphas.min(), standardize))
     sums = [_Sums.of(series, train[place]) for place in places]
-    members = [np.flatnonzero(row) for row in patterns]
+    if series.dtype == torch.float32 and needs_float64(_rounded(_Sums.add(sums), standardize), alphas.min()):
+        series.set_dtype(torch.float64)
+        sums = [_Sums.of(series, train[place]) for place in places]
     inner = []
-    for k in range(len(folds)):
-        sides = members[1 + 2 * k], members[2 + 2 * k]
-        fit, held_out = (_Sums.add([sums[i] for i in side]) for side in sides)
-        inner.append((_Basis.of(fit, held_out, standardize), *sides))
-    whole = _Basis.of(_Sums.add(sums), None, standardize, alphas[0] if len(alphas) == 1 else None)
+    for pair in sides:
+        fit, held_out = (_Sums.add([sums[k] for k in side]) for side in pair)
+        inner.append((_Basis.of(fit, held_out, standardize, series.dtype), *pair))
+    whole = _Basis.of(_Sums.add(sums), None, standardize, only=alphas[0] if len(alphas) == 1 else None)
     test = np.zeros(0, int) if test is None else np.asarray(test)
-    return LaggedPlan(alphas, "delays, float64 decomposition", len(train), series, train, test,
+    products = str(series.dtype).removeprefix("torch.")
+    return LaggedPlan(alphas, f"delays, {products} products, float64 decomposition", len(train), series, train, test,
                       tuple((train[place], place) for place in places), tuple(inner), whole)
+
+
+def _split_rows(n: int, folds):
+    """Split rows into parts that stand in the same sets of the folds, and are summed once.
+
+    Returns
+    -------
+    places : list of array of int
+        Rows of each part.
+    sides : list of (train, test)
+        Parts of each fold.
+    """
+    label = np.zeros(n, int)
+    for rows in (rows for pair in folds for rows in pair):
+        inside = np.zeros(n, int)
+        inside[rows] = 1
+        label = np.unique(2 * label + inside, return_inverse=True)[1]
+    places = [np.flatnonzero(label == k) for k in range(label.max(initial=0) + 1)]
+    return places, [tuple(np.unique(label[rows]) for rows in pair) for pair in folds]
+
+
+def _narrowest(series: LaggedSeries, n: int, smallest: float, standardize: bool) -> torch.dtype:
+    """Return float32 for a large problem, unless its Gram matrix is bound to need more."""
+    width = series.n_lags * series.p
+    scale = np.sqrt(width) if standardize else float(series.buffer.square().mean(0).norm()) * np.sqrt(series.n_lags)
+    least = torch.tensor([n * scale], dtype=torch.float32)
+    small = series.n * width < LARGE
+    return torch.float64 if small or needs_float64(least, smallest) else torch.float32
+
+
+def _rounded(sums: _Sums, standardize: bool) -> torch.Tensor:
+    """Return what was rounded, in the units of the penalty: the Gram matrix before its mean was taken off."""
+    gram = sums.gram()
+    if standardize:
+        spread = (gram.diagonal() - sums.columns.square() / sums.n).clamp_min(0).sqrt()
+        constant = spread <= CONSTANT * gram.diagonal().sqrt()
+        scale = torch.where(constant, 0.0, np.sqrt(sums.n) / spread)
+        gram *= scale[:, None] * scale
+    return gram.float()

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from neuroalign.alignment.designs import Design
-from neuroalign.alignment.lagged import LaggedPlan, LaggedTable, plan_lagged
+from neuroalign.alignment.lagged import LaggedPlan, plan_lagged
+from neuroalign.alignment.lags import LaggedTable
 from neuroalign.alignment.nested_layer import LayerPlans, LayerTables
 from neuroalign.alignment.reduction import Reduction, reduce_features, standardise
 from neuroalign.alignment.ridge import RidgePlan, operations, plan_ridge

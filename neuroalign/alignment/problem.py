@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.alignment.designs import Design, EventTiming, make_designs, make_nuisance, match_rows
-from neuroalign.alignment.lagged import Lags
+from neuroalign.alignment.lags import Lags
 from neuroalign.alignment.nulls import Fitter
 from neuroalign.alignment.reduction import parse_reduction
 from neuroalign.alignment.reliability import Reliability, find_reliability

@@ -7,6 +7,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import neuroalign as na
 from neuroalign.alignment import TRFEncoder, lag_scores, lagged, nulls, ridge_cv, trf_cv
+from neuroalign.alignment.lagged import plan_lagged
 from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of
 from neuroalign.features import delay, events_to_samples, word_rate
@@ -81,7 +82,7 @@ def test_a_range_of_delays_equals_the_delayed_matrix(runs, nuisance, monkeypatch
     mine = features.isel(feature=[0]) if nuisance else features
     options = {"alphas": ALPHAS, "nuisance": other, "keep": ["prediction", "null"], "n_permutations": 4, "gap": 3.0}
     scores = na.encode(mine, responses, trf=(-0.5, 2.0), **options)
-    assert set(attrs_of(scores)["solver"].values()) == {"delays, float64 decomposition"}
+    assert set(attrs_of(scores)["solver"].values()) == {"delays, float64 products, float64 decomposition"}
     some = na.encode(mine, responses, delays=[-0.5, 0, 0.5, 1.0, 1.5, 2.0], **options)
     monkeypatch.setattr(nulls.Fitter, "_by_structure", lambda self, X: False)
     by_matrix = na.encode(mine, responses, trf=(-0.5, 2.0), **options)
@@ -221,6 +222,26 @@ def test_targets_in_chunks_and_features_without_spread(monkeypatch):
     assert (whole.weights.values[3] == 0).all() and np.isfinite(whole.weights.values).all()
     monkeypatch.setattr(lagged, "rows_per_chunk", lambda *a, **k: 1)
     np.testing.assert_allclose(trf_cv(X, Y, **options).weights, whole.weights, atol=1e-12)
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_large_problems_take_float32_where_that_is_enough(standardize, monkeypatch):
+    X, Y = series(n=1200)
+    folds = make_folds("blocks", 1200, n_splits=3, gap=6)
+    options = {"tmin": -0.2, "tmax": 0.4, "sfreq": 10, "standardize": standardize}
+    alphas = np.array([3000.0, 1e5])
+    wide = trf_cv(X, Y, alphas=alphas, inner_folds=folds, **options)
+    monkeypatch.setattr(lagged, "LARGE", 0)
+    plan = plan_lagged(X, np.arange(-2, 5), alphas=alphas, inner_folds=folds, standardize=standardize)
+    assert plan.solver.startswith("delays, float32")
+    narrow = trf_cv(X, Y, alphas=alphas, inner_folds=folds, **options)
+    assert np.abs(narrow.weights - wide.weights).max() > 0
+    np.testing.assert_allclose(narrow.weights, wide.weights, atol=1e-5)
+    np.testing.assert_allclose(narrow.loss, wide.loss, rtol=1e-5)
+    # A small penalty, or a mean far from zero, asks for more.
+    for series_, alpha in ((X, 0.1), (X + 1e3, 3000.0)):
+        plan = plan_lagged(series_, np.arange(-2, 5), alphas=[alpha], standardize=standardize)
+        assert plan.solver.startswith("delays, float64")
 
 
 def test_the_delayed_matrix_is_never_made(monkeypatch):
