@@ -28,6 +28,7 @@ _PUBLIC = {
     "encode_banded": "neuroalign.alignment",
     "partition_variance": "neuroalign.alignment",
     "encode_stimuli": "neuroalign.alignment",
+    "lag_scores": "neuroalign.alignment",
     "compare": "neuroalign.alignment",
     "report": "neuroalign.reports",
     "show": "neuroalign.reports",
