@@ -82,6 +82,14 @@ def _encoding(attrs: dict) -> list[str]:
     if attrs.get("hrf"):
         said.append(f"Events were convolved with the {attrs['hrf']} haemodynamic response, at their "
                     f"{attrs.get('at') or 'onset'}.")
+    if attrs.get("downsample"):
+        by = {"mean": "the mean of those nearest to each", "lanczos": "a Lanczos filter of three lobes"}
+        said.append(f"Events were brought to the samples by {by[attrs['downsample']]}, at their "
+                    f"{attrs.get('at') or 'onset'}.")
+    if attrs.get("delays"):
+        shown = [f"{d:g}" for d in attrs["delays"]]
+        shown = _and(shown) if len(shown) < 6 else f"each of {len(shown)} from {shown[0]} to {shown[-1]}"
+        said.append(f"Features and nuisance stood in the model delayed by {shown} s, within runs.")
     if attrs.get("high_pass"):
         said.append(f"Regressors passed the same high-pass filter as the responses ({attrs['high_pass']:.3g} Hz).")
     if attrs.get("nuisance"):

@@ -76,7 +76,15 @@ def test_bands_and_parts_are_described():
     said = methods(na.encode_banded(spaces, responses, n_candidates=4, refine=1, n_splits=3))
     assert "Bands of features: 2, language and vision." in said and "by ridge regression" in said
     assert "4 shares of the bands were tried for each target and refined by up to 1 steps" in said
-    parts = na.partition_variance(spaces, responses, method="ridge", n_splits=3, n_resamples=20)
+    parts = na.partition_variance(spaces, responses, method="ridge", n_splits=3, n_bootstraps=20)
     said = methods(parts)
     assert "commonality analysis of the held-out R²" in said and "Banded ridge" not in said
     assert "20 resamples of stimuli (40)" in said
+
+
+def test_delays_are_described(encoding):
+    scores = encoding.copy()
+    for delays, words in (([2.0, 4.0], "delayed by 2 and 4 s"), (list(range(9)), "delayed by each of 9 from 0 to 8 s")):
+        scores.attrs = encoding.attrs | {"hrf": "null", "downsample": '"lanczos"', "delays": str(delays)}
+        said = methods(scores)
+        assert words in said and "Lanczos filter of three lobes, at their onset" in said and "haemodynamic" not in said
