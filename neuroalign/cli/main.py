@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from neuroalign.cli import analyse, models, partition, store, system
-from neuroalign.errors import NeuroalignError, NeuroalignWarning
+from neuroalign.cli.failures import EXPECTED, print_failure
+from neuroalign.errors import NeuroalignWarning
 
 app = typer.Typer(
     help="What do models represent, what does the brain represent, and where do the two agree?",
@@ -57,18 +58,13 @@ def _options(
     pass
 
 
-EXPECTED = (NeuroalignError, ValueError, KeyError, FileNotFoundError, NotADirectoryError, TypeError, ConnectionError,
-            MemoryError, PermissionError)
-
-
 def run() -> None:
     """Run the command line; an expected error is one message on stderr and exit code 1."""
     warnings.showwarning = _show_warning
     try:
         app()
     except EXPECTED as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"neuroalign: {type(error).__name__}: {message}", file=sys.stderr)
+        print_failure(error)
         sys.exit(1)
     except KeyboardInterrupt:
         print("neuroalign: stopped; finished shards are kept, the same command resumes.", file=sys.stderr)

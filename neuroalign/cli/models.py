@@ -1,9 +1,13 @@
 """``neuroalign zoo``, ``extract`` and ``verify``."""
 
+import gc
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from neuroalign.cli.failures import EXPECTED, print_failure
 
 Zoo = Annotated[Path | None, typer.Option("--zoo", help="A YAML file with zoo entries of your own.")]
 Models = Annotated[list[str], typer.Argument(help="Zoo id, ID@random, ID@text, folder or hub id.", show_default=False)]
@@ -41,6 +45,8 @@ def zoo_show(model: Annotated[str, typer.Argument(help="Zoo id.")], zoo: Zoo = N
 
     entry = get_entry(model, zoo)
     for key, value in entry.model_dump(exclude_none=True).items():
+        if value in (False, "", ()) or value == []:
+            continue
         if isinstance(value, dict):
             value = ", ".join(f"{k}: {v}" for k, v in value.items() if v is not None)
         elif isinstance(value, (list, tuple)):
@@ -100,10 +106,10 @@ def extract(
     quiet: Quiet = False,
     zoo: Zoo = None,
 ) -> None:
-    """Extract layerwise features of one or more models into the store."""
+    """Extract layerwise features of models into the store; one that fails does not keep the next from running."""
     import neuroalign as na
     from neuroalign.cli.tables import print_table
-    from neuroalign.features import FeatureStore
+    from neuroalign.features import FeatureSet, FeatureStore
     from neuroalign.models import list_twins
 
     part = None if shard is None else parse_shard(shard)
@@ -116,20 +122,27 @@ def extract(
         "zoo": zoo,
     }
     if dry_run:
-        table = na.estimate(names, rows, **options)
+        table = na.estimate(names, rows, store=store, **options)
         print_table(table, title=f"{len(table)} feature spaces would take {table.disk_mb.sum():.1f} MB on disk, and "
                                  f"{table.memory_mb.max():.0f} MB of memory beside the libraries")
         return
-    features = na.extract(names, rows, store=store, batch_size=batch_size, shard=part, progress=not quiet, **options)
-    where = FeatureStore(store).path
+    features, where = FeatureSet([]), FeatureStore(store).path
+
+    def extract_one(name):
+        nonlocal features
+        features |= na.extract(name, rows, store=store, batch_size=batch_size, shard=part, progress=not quiet,
+                               **options)
+
+    failed = _each_model(extract_one, names)
     print_table(features.spaces.reset_index(drop=True), title=f"{len(features)} feature spaces in {where}")
     if part and not len(features):
         print(f"part {shard} is done; the spaces are complete when all {part[1]} parts are.")
+    _name_failed(failed, names)
 
 
 def verify(
     models: Models,
-    stimuli: Annotated[str | None, typer.Option(help="Default: six texts, six pictures.")] = None,
+    stimuli: Annotated[str | None, typer.Option(help="Default: six texts, pictures, sounds or videos.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest relative difference that passes.")] = 1e-4,
     store: Store = None,
     device: Device = "auto",
@@ -137,20 +150,48 @@ def verify(
     random_state: Seed = 0,
     zoo: Zoo = None,
 ) -> None:
-    """Prove that the features of models do not depend on how they are computed; exit code 1 if they do."""
+    """Prove that the features of models do not depend on how they are computed; exit code 1 if they do, or if a model
+    cannot be checked."""
     import neuroalign as na
     from neuroalign.cli.tables import print_table
 
     rows, failed = None if stimuli is None else na.load_stimuli(stimuli), []
-    for model in models:
+
+    def verify_one(model):
         table = na.verify(model, rows, tolerance=tolerance, store=store, device=device, dtype=dtype,
                           random_state=random_state, zoo=zoo)
         about = table.attrs
         shown = table.assign(difference=["–" if d != d else f"{d:.2g}" for d in table.difference])
         verdict = "passed" if about["passed"] else "FAILED"
         print_table(shown, title=f"{about['model']} on {about['device']} in {about['dtype']}: {verdict}")
-        failed += [] if about["passed"] else [model]
+        if not about["passed"]:
+            failed.append(model)
+
+    not_run = _each_model(verify_one, models)
+    _name_failed(not_run, models)
     if failed:
+        raise typer.Exit(1)
+
+
+def _each_model(do, names: list[str]) -> list[str]:
+    """Call `do` with each model and return those that failed; where there is but one, its error is raised."""
+    failed = []
+    for name in names:
+        try:
+            do(name)
+        except EXPECTED as error:
+            if len(names) == 1:
+                raise
+            print_failure(error)
+            failed.append(name)
+        gc.collect()  # the next model needs the memory
+    return failed
+
+
+def _name_failed(failed: list[str], names: list[str]) -> None:
+    """End with exit code 1 if models failed, naming them once more."""
+    if failed:
+        print(f"neuroalign: {len(failed)} of {len(names)} models failed: {', '.join(failed)}.", file=sys.stderr)
         raise typer.Exit(1)
 
 

@@ -235,16 +235,15 @@ class StimulusSet:
     def content_hashes(self) -> tuple[str, ...]:
         """One sha256 a stimulus over its id, its contents (the bytes of files, not their paths), its parent.
 
-        The contents of a clip are the bytes of its film, and its window.
+        The contents of a clip are the bytes of its film, and its window; a file that is not there has none.
         """
-        self.check_files()
         digests, sha256 = [], lru_cache(maxsize=None)(file_sha256)  # many clips of one film
         clips = [c for c in CLIP_COLUMNS if c in self.table.columns and {"audio", "video"} & set(self.modalities)]
         for row in self.table.reset_index().to_dict("records"):
             parts = [row["stimulus_id"]]
             for modality in self.modalities:
                 value = row[modality]
-                is_file = modality != "text" and not _is_missing(value)
+                is_file = modality != "text" and not _is_missing(value) and Path(value).is_file()
                 parts.append(f"{modality}={sha256(value) if is_file else value}")
             parts += [f"{c}={row[c]!r}" for c in clips if not _is_missing(row[c])]
             parts.append(f"parent={row.get('parent', '')}")
@@ -258,16 +257,19 @@ class StimulusSet:
 
     def check_files(self) -> None:
         """Raise `FileNotFoundError` naming the stimuli whose files are missing."""
-        for modality in ("image", "audio", "video"):
-            if modality not in self.table.columns:
-                continue
-            values = self.table[modality]
-            lost = [i for i, p in values.items() if not _is_missing(p) and not Path(p).is_file()]
-            if lost:
-                raise FileNotFoundError(
-                    f"stimuli {self.name!r}: no {modality} file for {list_ids(lost)}; "
-                    f"the first path is {str(values[lost[0]])!r}."
-                )
+        for modality, lost in self.lost_files().items():
+            raise FileNotFoundError(
+                f"stimuli {self.name!r}: no {modality} file for {list_ids(lost)}; "
+                f"the first path is {str(self.table[modality][lost[0]])!r}."
+            )
+
+    def lost_files(self) -> dict[str, list[str]]:
+        """Return, for each modality with missing files, the ids of the stimuli whose file is not there."""
+        lost = {
+            m: [i for i, p in self.table[m].items() if not _is_missing(p) and not Path(p).is_file()]
+            for m in ("image", "audio", "video") if m in self.table.columns
+        }
+        return {m: ids for m, ids in lost.items() if ids}
 
 
 def _is_missing(value) -> bool:

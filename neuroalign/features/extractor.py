@@ -15,7 +15,7 @@ from neuroalign.features.planning import make_budget, plan_jobs
 from neuroalign.features.pooling import POOLINGS
 from neuroalign.features.projection import Projection
 from neuroalign.features.storage import STORAGE_DTYPES, disk_dtype
-from neuroalign.features.store import FeatureStore
+from neuroalign.features.store import Entry, FeatureStore, covered
 from neuroalign.features.words import OUTPUTS
 from neuroalign.models.adapter import TAPS, LoadedModel
 
@@ -80,7 +80,8 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
     zoo : path, optional
         A YAML file with zoo entries of your own.
     on_error : {"raise", "skip"}
-        ``skip``: rows of stimuli that cannot be used are NaN, and a warning names them.
+        ``skip``: rows of stimuli that cannot be used (a missing or damaged file, an empty text) are NaN, and a warning
+        names them.
     projection : int, ``"pca:K"`` or PCA, optional
         Project rows that are wider than this many components, for flattened feature maps. A number: sparse random
         projection, seeded, which keeps distances in expectation. ``"pca:50"``: principal components of all the
@@ -109,7 +110,8 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
     models = [models] if isinstance(models, (str, LoadedModel)) or not isinstance(models, Sequence) else list(models)
     _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype, on_error, batch_size, shard)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    stimuli.check_files()
+    if on_error == "raise":
+        stimuli.check_files()
     features = FeatureSet([])
     for name in models:
         model = _load(name, device, dtype, random_state, zoo)
@@ -126,45 +128,51 @@ def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling
 
 
 def estimate(models, stimuli: StimulusSet, *, device="auto", dtype: str = "float32", random_state: int = 0, zoo=None,
-             storage_dtype: str = "float32", **options) -> pd.DataFrame:
+             storage_dtype: str = "float32", store=None, **options) -> pd.DataFrame:
     """Say what `extract` would make, at the price of one forward a model; nothing is stored.
 
     Parameters
     ----------
-    models, stimuli, device, dtype, random_state, zoo, storage_dtype
-        As in `extract`.
+    models, stimuli, device, dtype, random_state, zoo, storage_dtype, store
+        As in `extract`; what the store holds already is counted, and nothing is written there.
     **options
         layers, streams, pooling, outputs, taps, context, on_error, projection of `extract`.
 
     Returns
     -------
     DataFrame
-        One row a space: space_id, n_rows, n_features, disk_mb, and of its model weights_mb and memory_mb: the
-        weights, and the most that tensors take at once in a first batch of the longest stimuli, as counted in a
-        forward of one. The libraries themselves (about 500 MB), and what fused operations take inside, come on top;
-        on a GPU batches grow from there while less than half of its memory is in use.
+        One row a space: space_id, n_rows, n_features, disk_mb, done (part of the rows that are in the store already),
+        and of its model weights_mb and memory_mb: the weights, and the most that tensors take at once in a first
+        batch of the longest stimuli, as counted in a forward of one. The libraries themselves (about 500 MB), and
+        what fused operations take inside, come on top; on a GPU batches grow from there while less than half of its
+        memory is in use.
     """
     models = [models] if isinstance(models, (str, LoadedModel)) or not isinstance(models, Sequence) else list(models)
     chosen = {"pooling": "mean", "outputs": ("hidden",), "taps": ("block",), "on_error": "raise", **options}
     _check_options(models, stimuli, chosen["pooling"], chosen["outputs"], chosen["taps"], dtype, storage_dtype,
                    chosen["on_error"], None, None)
-    stimuli.check_files()
-    rows = []
+    if chosen["on_error"] == "raise":
+        stimuli.check_files()
+    rows, known = [], store if isinstance(store, FeatureStore) else FeatureStore(store)
     with tempfile.TemporaryDirectory() as folder:
         for name in models:
             model = _load(name, device, dtype, random_state, zoo)
             weights = sum(p.numel() * p.element_size() for p in model.module.parameters()) / 1e6
-            for job in plan_jobs(model, stimuli, store=FeatureStore(folder), batch_size=1, **options):
+            for job in plan_jobs(model, stimuli, store=FeatureStore(folder), batch_size=1, storage_dtype=storage_dtype,
+                                 random_state=random_state, **options):
                 with count_tensors(model.module) as peak:
                     _, values = next(iter(job.compute(*job.shards()[0], [s.name for s in job.spaces])))
                 batch = make_budget(model).batch_of(job.lengths())
+                there = Entry(known.path / job.entry.folder.relative_to(folder)).ledger()
                 for space in job.spaces:
                     n, width = len(job.stimuli), values[space.name].shape[1]
                     width = min(width, getattr(job.projection, "n_components", job.projection) or width)
                     rows.append([space_id(model.id, space.layer, space.stream), n, width,
-                                 n * width * disk_dtype(storage_dtype).itemsize / 1e6, weights,
+                                 n * width * disk_dtype(storage_dtype).itemsize / 1e6,
+                                 covered(there.get(space.name, {}), n), weights,
                                  weights + batch * peak.peak / 1e6])
-    return pd.DataFrame(rows, columns=["space_id", "n_rows", "n_features", "disk_mb", "weights_mb", "memory_mb"])
+    return pd.DataFrame(rows, columns=["space_id", "n_rows", "n_features", "disk_mb", "done", "weights_mb",
+                                       "memory_mb"])
 
 
 def _check_options(models, stimuli, pooling, outputs, taps, dtype, storage_dtype, on_error, batch_size, shard):

@@ -141,23 +141,18 @@ def _check_stimuli(model, stimuli, spaces, all_layers, skip):
     clips = [c for c in CLIP_COLUMNS if c in stimuli.table.columns]
     if clips and {"audio", "video"} & set(columns):
         rows = [row | clip for row, clip in zip(rows, stimuli.table[clips].to_dict("records"))]
-    bad: set[str] = set()
-    try:
-        adapter.check(model, rows)
-    except BadStimuli as error:
-        bad.update(error.ids)
-        while skip:
-            left = [r for r in rows if r["stimulus_id"] not in bad]
-            if not left:
+    bad = {i for m, ids in stimuli.lost_files().items() if m in columns for i in ids} if skip else set()
+    if len(bad) == len(rows):
+        stimuli.check_files()
+    while True:
+        fine = [r for r in rows if r["stimulus_id"] not in bad]
+        try:
+            adapter.check(model, fine)
+            break
+        except BadStimuli as error:
+            bad.update(error.ids)
+            if not skip or len(bad) == len(rows):
                 raise
-            try:
-                adapter.check(model, left)
-                break
-            except BadStimuli as more:
-                bad.update(more.ids)
-        if not skip:
-            raise
-    fine = [r for r in rows if r["stimulus_id"] not in bad]
     runs = {r["stimulus_id"]: set(adapter.towers(model, r)) for r in fine}
     if all_layers:
         towers &= set().union(*runs.values())

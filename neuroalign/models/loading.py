@@ -20,7 +20,7 @@ from neuroalign.models.hub import fetch_repository
 from neuroalign.models.published import find_checkpoint
 from neuroalign.models.zoo import ZooEntry, get_entry, list_models
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "quiet_transformers"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
@@ -164,7 +164,7 @@ def _find_entry(base: str, zoo) -> ZooEntry | None:
         hint = suggest(base, [e.id for e in list_models(zoo)])
         raise KeyError(
             f"model {base!r}: not in the zoo, no local folder, no hub id ('org/name').{hint} "
-            "See neuroalign.models.zoo.list_models()."
+            "'neuroalign zoo list' shows the zoo."
         ) from None
 
 
@@ -172,7 +172,7 @@ def _locate(base: str, entry: ZooEntry | None) -> Source:
     if entry is not None and entry.package is not None:
         package = entry.package
         path = find_file(package.distribution, package.path, package.sha256, pip=package.pip)
-        with _quiet():
+        with quiet_transformers():
             folder = unpack_gguf(path, package.sha256) if entry.gguf else path.parent
         return Source(folder, f"sha256:{package.sha256}")
     if entry is not None and entry.repository is not None:
@@ -216,7 +216,7 @@ def _load_whisper(entry: ZooEntry, seed: int | None, zoo):
     package = entry.package
     path = find_file(package.distribution, package.path, package.sha256, pip=package.pip)
     seeded = None if seed is None else lambda make: _seeded(make, seed)
-    with _quiet():
+    with quiet_transformers():
         module, adapter, processors = whisper.load_packaged(path, path.with_name("tokenizer.json"), seeded)
     weights = f"sha256:{package.sha256}" if seed is None else f"random({seed})+config:{_hash_config(module.config)}"
     return module, adapter, processors, weights, ()
@@ -225,7 +225,7 @@ def _load_whisper(entry: ZooEntry, seed: int | None, zoo):
 def _load_published(read, entry: ZooEntry, seed: int | None):
     path = find_checkpoint(entry)
     seeded = None if seed is None else lambda make: _seeded(make, seed)
-    with _quiet():
+    with quiet_transformers():
         module, adapter, processors = read(path, seeded)
     weights = f"sha256:{file_sha256(path)}" if seed is None else f"random({seed})+config:{_hash_config(module.config)}"
     return module, adapter, processors, weights, ()
@@ -242,7 +242,7 @@ OWN = {  # models that neuroalign defines, or whose files it reads itself
 
 def _load_transformers(source: Source, entry: ZooEntry | None, seed: int | None):
     _check_folder(source)
-    with _quiet():
+    with quiet_transformers():
         config, adapter = _read_config(source, entry)
         adapter.configure(config)
         make = _model_class(adapter, config, entry)
@@ -339,8 +339,8 @@ def _hash_folder(folder: Path) -> str:
     return _hash({f.name: file_sha256(f) for f in files})
 
 
-class _quiet:
-    """No progress bars and no chatter of transformers while it loads; what matters is raised as an error."""
+class quiet_transformers:
+    """No progress bars and no chatter of transformers meanwhile; what matters is raised as an error."""
 
     def __enter__(self):
         from transformers.utils import logging

@@ -117,6 +117,15 @@ def test_bad_stimuli_are_an_error_or_skipped(neuroalign, bert, tmp_path):
     assert code == 1 and "on_error: got 'leave'" in err
 
 
+def test_a_model_that_fails_does_not_keep_the_next_from_running(neuroalign, bert, table, tmp_path):
+    code, out, err = neuroalign("extract", "minilmm", bert, "--stimuli", table, "--store", tmp_path, "-q")
+    assert code == 1 and "5 feature spaces" in out
+    assert "'minilmm': not in the zoo" in err and "Did you mean 'minilm'" in err
+    assert "1 of 2 models failed: minilmm." in err
+    code, out, err = neuroalign("verify", "minilmm", bert, "--store", tmp_path)
+    assert code == 1 and ": passed" in out and "1 of 2 models failed: minilmm." in err
+
+
 def test_verify_passes_an_exact_model_and_its_exit_code_says_so(neuroalign, bert, table, tmp_path):
     code, out, _ = neuroalign("verify", bert, "--store", tmp_path, "--stimuli", table)
     assert code == 0 and ": passed" in out and "hooks or hidden states" in out

@@ -361,6 +361,22 @@ def test_a_truncated_image_is_named_or_skipped(tiny_model, pictures, tmp_path):
         np.testing.assert_allclose(features[name].values[[0, 1, 3]], whole[name].values[[0, 1, 3]], atol=1e-6)
 
 
+def test_a_missing_file_is_skipped_where_the_model_reads_it(tiny_model, pictures, tmp_path):
+    table = pictures.table.assign(text=[f"picture {i}" for i in range(len(pictures))])
+    table.loc["picture2", "image"] = str(tmp_path / "gone.png")
+    stimuli, options = StimulusSet(table), {"store": tmp_path / "s", "on_error": "skip", **QUIET}
+    with pytest.warns(NeuroalignWarning, match="1 stimuli were skipped.*'picture2'"):
+        (seen, *_) = extract(tiny_model("resnet"), stimuli, **options).values()
+    assert np.flatnonzero(np.isnan(seen.values).all(1)).tolist() == [2]
+    (read, *_) = extract(tiny_model("bert"), stimuli, **options).values()  # reads texts alone
+    assert np.isfinite(read.values).all()
+    Image.new("RGB", (40, 40)).save(tmp_path / "gone.png")  # its contents are new, so the rows are made anew
+    (found, *_) = extract(tiny_model("resnet"), StimulusSet(table), store=tmp_path / "s", **QUIET).values()
+    assert np.isfinite(found.values).all()
+    with pytest.raises(FileNotFoundError, match=r"no image file for 'picture0', 'picture1'"):
+        extract(tiny_model("resnet"), StimulusSet(table.assign(image=str(tmp_path / "none.png"))), **options)
+
+
 def test_skipped_texts_leave_their_rows_nan(tiny_model, sentences, tmp_path):
     table = sentences.table.copy()
     table.iloc[1, 0] = ""
@@ -405,9 +421,11 @@ def test_an_estimate_is_what_extraction_then_makes_and_stores_nothing(tiny_model
     model = tiny_model("llama")
     counter = count(model)
     options = {"streams": ["text", "word"], "outputs": ("hidden", "surprisal"), "context": 64}
-    table = estimate(model, sentences, **options)
-    assert len(counter.batches) == 2
+    table = estimate(model, sentences, store=tmp_path, **options)
+    assert len(counter.batches) == 2 and not list(tmp_path.iterdir()) and (table.done == 0).all()
     features = extract(model, sentences, store=tmp_path, **options, **QUIET)
+    assert (estimate(model, sentences, store=tmp_path, **options).done == 1).all()
+    assert (estimate(model, sentences, store=tmp_path, storage_dtype="float16", **options).done == 0).all()
     assert table.space_id.tolist() == list(features)
     for row in table.itertuples():
         assert features[row.space_id].shape == (row.n_rows, row.n_features)

@@ -59,8 +59,9 @@ def test_extract_and_verify_videos(model_type, tiny_model, videos, tmp_path):
     model, stimuli = tiny_model(model_type), na.StimulusSet(pd.DataFrame(videos).set_index("stimulus_id"))
     features = na.extract(model, stimuli, store=tmp_path, progress=False)
     assert len(features) == 4 and all(np.isfinite(f.values).all() for f in features.values())
-    verdict = na.verify(model, stimuli, store=tmp_path)
-    assert verdict.attrs["passed"], verdict.to_string()
+    for given in (stimuli, None):
+        verdict = na.verify(model, given, store=tmp_path)
+        assert verdict.attrs["passed"], verdict.to_string()
 
 
 def test_bad_videos_are_named(tiny_model, tmp_path):
