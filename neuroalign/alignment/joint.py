@@ -9,11 +9,12 @@ import xarray as xr
 from neuroalign.alignment.band_fit import band_moments, contributions
 from neuroalign.alignment.banded import BandedPlan, plan_banded
 from neuroalign.alignment.designs import Design
-from neuroalign.alignment.encode import _assemble, _check_finite, _null, _warn_alphas
+from neuroalign.alignment.encode import KEEP, LEVEL, _assemble, _check_finite, _null, _warn_alphas
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fit, Fitter, _fill
 from neuroalign.alignment.problem import Problem, set_up
 from neuroalign.alignment.reduction import reduce_features, standardise
+from neuroalign.alignment.resampling import Resampling
 from neuroalign.alignment.scoring import fold_scores, moments, score_moments
 from neuroalign.alignment.table import Table
 from neuroalign.data import scores
@@ -22,15 +23,13 @@ from neuroalign.linalg import free_memory
 
 __all__ = ["BandFit", "BandedFitter", "JointDesign", "encode_banded", "joint_designs"]
 
-KEEP = ("prediction", "null", "fold_score")
-
 EVEN = 0.05  # share of a band that is not small
 
 
 def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequence[str]] | None = None,
                   n_candidates=20, refine: int = 0, metric=("r.pooled", "r2.pooled"), n_permutations: int = 0,
-                  null: str = "auto", min_shift: float = 0.1, block: float | None = None, fdr: str = "bh", keep=(),
-                  random_state: int = 0, **options) -> xr.Dataset:
+                  n_bootstraps: int = 0, null: str = "auto", min_shift: float = 0.1, block: float | None = None,
+                  fdr: str = "bh", keep=(), random_state: int = 0, **options) -> xr.Dataset:
     """Score how well several feature spaces together predict responses, by banded ridge.
 
     All spaces stand in one model. Each is a band with its own penalty, chosen for every neuroid (and time bin) by
@@ -48,8 +47,10 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
         nuisance, which is a band where there is any.
     refine : int
         Most steps of descent from the best candidate.
-    metric, n_permutations, null, min_shift, block, fdr, keep, random_state
-        As in `encode`. Every permutation searches the penalties again.
+    metric, n_permutations, n_bootstraps, null, min_shift, block, fdr, keep, random_state
+        As in `encode`. Every permutation searches the penalties again. Resamples depend on the samples alone: kept
+        (``keep=["bootstrap"]``) and joined (`neuroalign.data.scores.concat`), models with and without a space are
+        compared in pairs by `neuroalign.data.scores.diff`.
     **options
         nuisance, cv, inner_cv (not ``"loo"``), n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at,
         high_pass, ceiling, repeats, on_missing, device of `encode`. `reduce` reduces each band.
@@ -82,7 +83,8 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
         label, design, widths = next(iter(joint_designs(problem, [list(named)], named)))
         fitter = BandedFitter.of(problem.fitter, widths, n_candidates, refine)
         permuting = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
-        result = _fit(design, label, fitter, problem, metrics, keep, n_permutations, permuting)
+        resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
+        result = _fit(design, label, fitter, problem, metrics, keep, n_permutations, permuting, resampling)
         baseline = None
         if problem.nuisance.shape[1]:
             sums = fitter.fit(problem.nuisance, problem.targets.values).sums
@@ -91,7 +93,8 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
     attrs = {"analysis": "encode_banded", "warnings": said, **problem.describe(),
              "aggregation": {m: m.split(".")[1] for m in metrics}, "solver": {label: result["solver"]}, "fdr": fdr,
              "bands": named, "n_candidates": fitter.n_tried(bool(problem.nuisance.shape[1])), "refine": refine,
-             "nulls": result["null_name"] if n_permutations else None}
+             "nulls": result["null_name"] if n_permutations else None, "n_bootstraps": n_bootstraps,
+             "interval": resampling.describe(LEVEL) if resampling else None}
     whole = replace(problem, spaces={label: xr.DataArray(0, coords={"model": label, "layer": "", "stream": "",
                                                                     "depth": np.nan})})
     found = _assemble([result], whole, {}, metrics, baseline, fdr, attrs)
@@ -246,18 +249,24 @@ class BandedFitter(Fitter):
         return nuisance if X.shape[1] == self.n_nuisance else [*nuisance, *self.widths]
 
 
-def _fit(design, label, fitter, problem, metrics, keep, n_permutations, permuting) -> dict:
+def _fit(design, label, fitter, problem, metrics, keep, n_permutations, permuting, resampling) -> dict:
     joint, Y = design.joint, problem.targets.values
-    prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep else None
+    prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep or resampling else None
     with fitter.threads(joint, Y):
         fit = fitter.fit(joint, Y, prediction)
         observed = np.stack([score_moments(m, fit.sums) for m in metrics])
         gamma = np.concatenate([fit.gammas, np.full((1, Y.shape[1]), np.nan)])
-        result = {"space": label, "solver": fit.solver, "score": observed, "prediction": prediction,
-                  "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)), "at_edge": fit.at_edge.mean(1),
-                  "n_features": sum(fitter.widths), "contribution": fit.contributions, "gamma": gamma}
+        result = {"space": label, "solver": fit.solver, "score": observed,
+                  "prediction": prediction if "prediction" in keep else None,
+                  "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)),
+                  "at_edge": fit.at_edge.mean(1), "n_features": sum(fitter.widths),
+                  "contribution": fit.contributions, "gamma": gamma}
         if "fold_score" in keep:
             result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
+        if resampling:
+            drawn = resampling.scores(Y, prediction, fitter.outer, metrics)
+            result["ci_low"], result["ci_high"] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+            result["bootstrap"] = drawn if "bootstrap" in keep else None
         if n_permutations:
             result |= _null(design, joint, Y, observed, fitter, problem.layout, metrics, "null" in keep,
                             n_permutations, permuting)

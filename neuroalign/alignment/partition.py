@@ -24,7 +24,7 @@ BUDGET = 2**28  # bytes of resampled scores that are held at a time
 
 
 def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str, Sequence[str]] | None = None,
-                       method: str = "banded", n_candidates: int = 20, refine: int = 0, n_resamples: int = 1000,
+                       method: str = "banded", n_candidates: int = 20, refine: int = 0, n_bootstraps: int = 1000,
                        level: float = 0.95, block: float | None = None, keep=(), random_state: int = 0,
                        **options) -> xr.Dataset:
     """Split the variance that two to five bands of features explain into unique and shared parts.
@@ -44,7 +44,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         A penalty for each band, or one for all features: then a wide band drowns a small one.
     n_candidates, refine : int
         As in `encode_banded`.
-    n_resamples : int
+    n_bootstraps : int
         Resamples of the held-out predictions for the intervals (0: none); nothing is fitted again. Units are
         contiguous blocks of a time series, groups, or stimuli, the same for all parts.
     level : float
@@ -65,6 +65,12 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         unique"``, ``"b, unique"``, ``"a & b, shared"``); a coord ``part`` says which: ``model``, ``unique``,
         ``shared`` or ``nuisance``. Unique, shared and nuisance sum to the model of all bands.
 
+    Notes
+    -----
+    Intervals are of the score that predictors trained on as many samples reach on average. What another training set
+    would change is not in them, so they are narrow where samples are few: intervals of 95 % held the mean over
+    studies in 85 to 92 % of planted cases with 120 stimuli, in 92 to 94 % with 300.
+
     Examples
     --------
     >>> from neuroalign.data import make_features, make_responses
@@ -72,7 +78,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
     >>> ids = [f"s{i}" for i in range(90)]
     >>> spaces = {m: make_features(rng.standard_normal((90, 3)), ids, model=m) for m in "ab"}
     >>> y = make_responses(spaces["a"].values + spaces["b"].values, ids, ["v1", "v2", "v3"])
-    >>> parts = partition_variance(spaces, y, n_resamples=0)
+    >>> parts = partition_variance(spaces, y, n_bootstraps=0)
     >>> parts.space[parts.part != "model"].values.tolist()
     ['a, unique', 'b, unique', 'a & b, shared']
     >>> bool(parts.score.sel(space="a, unique").mean() > 0.3)
@@ -91,12 +97,12 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
                              f"{MOST_BANDS}. Leave some out, or put several spaces into one: bands={{name: [ids]}}.")
         sets, parts = commonality(list(named))
         models = _fitted_models(problem, sets, named, method, n_candidates, refine)
-        resampling = Resampling(problem, n_resamples, block, random_state) if n_resamples else None
+        resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
         found = _score(problem, models, parts, resampling, level, "bootstrap" in keep)
         _warn_alphas(found["edges"], problem.fitter.alphas)
     attrs = {"analysis": "partition_variance", "warnings": said, **problem.describe(), "method": method,
              "bands": named, "aggregation": {METRIC: "pooled"}, "refine": refine if method == "banded" else None,
-             "n_candidates": n_candidates if method == "banded" else None, "n_resamples": n_resamples,
+             "n_candidates": n_candidates if method == "banded" else None, "n_bootstraps": n_bootstraps,
              "solver": {e["space"]: e["solver"] for e in found["edges"]},
              "interval": resampling.describe(level) if resampling else "none"}
     return _assemble(problem, [m.label for m in models], parts, found, attrs)

@@ -33,7 +33,7 @@ def partition(
     = "space",
     method: Annotated[str, typer.Option(help="banded (a penalty for each band) or ridge (one for all).")] = "banded",
     candidates: Annotated[int, typer.Option(help="Shares of the bands that are tried.")] = 20,
-    resamples: Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.")] = 1000,
+    bootstraps: Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.")] = 1000,
     nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")] = None,
     hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
     at: Annotated[str, typer.Option(help="Where in an event its impulse stands: onset, middle or offset.")] = "onset",
@@ -62,7 +62,7 @@ def partition(
                                           random_state=random_state)
     scores = na.partition_variance(
         features, recorded, bands=_bands(list(features), by), method=method, n_candidates=candidates,
-        n_resamples=resamples, nuisance=nuisance, hrf=hrf, at=at, cv=cv, n_splits=n_splits, reduce=reduce,
+        n_bootstraps=bootstraps, nuisance=nuisance, hrf=hrf, at=at, cv=cv, n_splits=n_splits, reduce=reduce,
         ceiling=ceiling, on_missing=on_missing, device=device, random_state=random_state,
     )
     _finish(scores, out)

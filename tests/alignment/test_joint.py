@@ -8,7 +8,7 @@ from sklearn.metrics import r2_score
 import neuroalign as na
 from neuroalign.alignment.banded import banded_ridge_cv
 from neuroalign.data import make_features, make_responses
-from neuroalign.data.scores import attrs_of, concat, load, save, to_frame, validate
+from neuroalign.data.scores import attrs_of, concat, diff, load, save, to_frame, validate
 from neuroalign.errors import NeuroalignWarning
 from neuroalign.stats import make_folds, row_permutations, shift_permutations
 
@@ -193,3 +193,18 @@ def test_bad_input_is_explained():
     broken = spaces["b"].copy(data=np.where(np.arange(60)[:, None] == 7, np.nan, spaces["b"].values))
     with pytest.raises(ValueError, match="features 'b': NaN or infinite values in the rows of 's007'"):
         na.encode_banded({"a": spaces["a"], "b": broken}, responses)
+
+
+def test_models_with_and_without_a_space_are_compared_in_pairs():
+    spaces, responses = toy(n=120, noise=0.5)
+    options = FEW | {"n_bootstraps": 60, "keep": ["bootstrap"], "metric": ["r2.pooled"]}
+    both = na.encode_banded(spaces, responses, **options)
+    alone = na.encode_banded({"a": spaces["a"]}, responses, **options)
+    assert "prediction" not in both and "60 resamples of stimuli (120)" in attrs_of(both)["interval"]
+    assert (both.ci_low < both.score).all() and (both.score < both.ci_high).all()
+    gain = diff(concat([both, alone]), "a + b", "a")
+    by_hand = both.bootstrap.values[:, 0, 0] - alone.bootstrap.values[:, 0, 0]
+    np.testing.assert_allclose(gain.ci_low.values[0, 0], np.quantile(by_hand, 0.025, axis=0), atol=1e-6)
+    assert gain.ci_low.values[0, 0, 1] > 0 and gain.ci_low.values[0, 0, 0] < 0.05  # b drives the second neuroid
+    parts = na.partition_variance(spaces, responses, n_bootstraps=60, **FEW)
+    np.testing.assert_allclose(gain.ci_low.values[0, 0], parts.ci_low.sel(space="b, unique").values[0], atol=1e-4)

@@ -49,7 +49,7 @@ def part(members):
 ])
 def test_planted_parts_are_recovered(shares, method):
     spaces, responses = planted(shares)
-    scores = na.partition_variance(spaces, responses, method=method, n_candidates=8, n_resamples=0, **FEW)
+    scores = na.partition_variance(spaces, responses, method=method, n_candidates=8, n_bootstraps=0, **FEW)
     for members in shares:
         found = scores.score.sel(space=part(members)).mean().item()
         assert found == pytest.approx(shares[members], abs=0.035), members
@@ -63,7 +63,7 @@ def test_a_small_band_is_not_drowned_by_a_wide_one():
     spaces, responses = planted({"a": 0.5, "b": 0.0}, n=150)
     wide = np.random.default_rng(1).standard_normal((150, 300))
     spaces["b"] = make_features(wide, spaces["a"].stimulus_id.values, model="b")
-    found = {m: na.partition_variance(spaces, responses, method=m, n_resamples=0, n_candidates=6, **FEW)
+    found = {m: na.partition_variance(spaces, responses, method=m, n_bootstraps=0, n_candidates=6, **FEW)
              for m in ("banded", "ridge")}
     unique = {m: s.score.sel(space="a, unique").mean().item() for m, s in found.items()}
     assert unique["banded"] > 0.4
@@ -90,12 +90,12 @@ def test_what_is_lost_without_some_bands_is_the_sum_of_their_parts(k):
 
 def test_models_are_those_of_encoding():
     spaces, responses = planted({"a": 0.2, "b": 0.2, "ab": 0.2}, n=90)
-    scores = na.partition_variance(spaces, responses, n_candidates=6, n_resamples=0, **FEW)
+    scores = na.partition_variance(spaces, responses, n_candidates=6, n_bootstraps=0, **FEW)
     joint = na.encode_banded(spaces, responses, n_candidates=6, **FEW)
     np.testing.assert_allclose(scores.score.sel(space="a + b"), joint.score.sel(metric=["r2.pooled"])[:, 0], atol=1e-6)
     plain = na.encode(spaces, responses, metric="r2.pooled", **FEW)
     np.testing.assert_allclose(scores.score.sel(space=["a", "b"]), plain.score, atol=1e-5)
-    ridge = na.partition_variance(spaces, responses, method="ridge", n_resamples=0, **FEW)
+    ridge = na.partition_variance(spaces, responses, method="ridge", n_bootstraps=0, **FEW)
     both = make_features(np.hstack([spaces[k].values for k in "ab"]), spaces["a"].stimulus_id.values, model="ab")
     np.testing.assert_allclose(ridge.score.sel(space="a + b"), na.encode(both, responses, **FEW).score[1:, 0],
                                atol=1e-5)
@@ -104,14 +104,14 @@ def test_models_are_those_of_encoding():
 
 def test_the_order_of_the_spaces_changes_nothing():
     spaces, responses = planted({"a": 0.2, "b": 0.2, "ac": 0.1, "c": 0.1}, n=90)
-    one = na.partition_variance(spaces, responses, n_candidates=6, n_resamples=20, **FEW)
-    other = na.partition_variance({k: spaces[k] for k in "cab"}, responses, n_candidates=6, n_resamples=20, **FEW)
+    one = na.partition_variance(spaces, responses, n_candidates=6, n_bootstraps=20, **FEW)
+    other = na.partition_variance({k: spaces[k] for k in "cab"}, responses, n_candidates=6, n_bootstraps=20, **FEW)
     xr.testing.assert_equal(one, other)
 
 
 def test_the_result_is_scores_and_says_how_it_was_made(tmp_path):
     spaces, responses = planted({"a": 0.3, "b": 0.3}, n=90)
-    scores = validate(na.partition_variance(spaces, responses, n_candidates=6, n_resamples=50, keep=["bootstrap"],
+    scores = validate(na.partition_variance(spaces, responses, n_candidates=6, n_bootstraps=50, keep=["bootstrap"],
                                             **FEW))
     assert scores.space.values.tolist() == ["a", "b", "a + b", "a, unique", "b, unique", "a & b, shared"]
     assert scores.part.values.tolist() == ["model"] * 3 + ["unique"] * 2 + ["shared"]
@@ -127,7 +127,7 @@ def test_the_result_is_scores_and_says_how_it_was_made(tmp_path):
 
 def test_intervals_resample_the_held_out_predictions():
     spaces, responses = planted({"a": 0.3, "b": 0.2, "ab": 0.1}, n=90)
-    scores = na.partition_variance(spaces, responses, n_candidates=6, n_resamples=40, level=0.8, keep=["bootstrap"],
+    scores = na.partition_variance(spaces, responses, n_candidates=6, n_bootstraps=40, level=0.8, keep=["bootstrap"],
                                    **FEW)
     P = {"a + b": na.encode_banded(spaces, responses, n_candidates=6, keep=["prediction"], **FEW).prediction}
     P |= {k: na.encode({k: spaces[k]}, responses, keep=["prediction"], **FEW).prediction for k in "ab"}
@@ -146,7 +146,7 @@ def test_intervals_resample_the_held_out_predictions():
 
 def test_units_are_blocks_of_a_time_series_and_groups():
     spaces, responses = planted({"a": 0.3, "b": 0.3}, n=240, t=2, dim="time", sfreq=0.5)
-    few = FEW | {"n_candidates": 4, "n_resamples": 30, "gap": 4.0}
+    few = FEW | {"n_candidates": 4, "n_bootstraps": 30, "gap": 4.0}
     told = attrs_of(na.partition_variance(spaces, responses, block=20.0, **few))
     assert "of blocks of 10 samples (24)" in told["interval"]
     with pytest.warns(NeuroalignWarning, match="intervals rest on 10 blocks of 24 samples"):
@@ -158,7 +158,7 @@ def test_units_are_blocks_of_a_time_series_and_groups():
     assert "(25)" in attrs_of(by_run)["interval"]  # the block over the border is cut in two
     spaces, responses = planted({"a": 0.3, "b": 0.3}, n=120, t=2)
     responses = responses.assign_coords(movie=("stimulus", np.repeat(np.arange(30), 4)))
-    told = attrs_of(na.partition_variance(spaces, responses, groups="movie", **FEW, n_candidates=4, n_resamples=30))
+    told = attrs_of(na.partition_variance(spaces, responses, groups="movie", **FEW, n_candidates=4, n_bootstraps=30))
     assert "of groups (30)" in told["interval"] and told["folds"]["name"] == "groups"
 
 
@@ -166,7 +166,7 @@ def test_nuisance_stands_in_every_model_and_is_a_part():
     spaces, responses = planted({"a": 0.3, "b": 0.3}, n=120)
     length = spaces["a"].values[:, 0] + 0.2 * np.random.default_rng(2).standard_normal(120)
     nuisance = xr.DataArray(length, dims="stimulus", name="length", coords=spaces["a"].stimulus_id.coords)
-    scores = na.partition_variance(spaces, responses, nuisance=nuisance, n_candidates=6, n_resamples=30, **FEW)
+    scores = na.partition_variance(spaces, responses, nuisance=nuisance, n_candidates=6, n_bootstraps=30, **FEW)
     joint = na.encode_banded(spaces, responses, nuisance=nuisance, n_candidates=6, metric="r2.pooled", **FEW)
     np.testing.assert_allclose(scores.score.sel(space="nuisance"), joint.baseline, atol=1e-5)
     np.testing.assert_allclose(scores.score.sel(space="a + b"), joint.score[:, 0], atol=1e-6)
@@ -177,7 +177,7 @@ def test_nuisance_stands_in_every_model_and_is_a_part():
 
 def test_many_targets_in_chunks_equal_few(monkeypatch):
     spaces, responses = planted({"a": 0.3, "b": 0.3}, n=90, t=7)
-    options = FEW | {"n_candidates": 4, "n_resamples": 20, "keep": ["bootstrap"]}
+    options = FEW | {"n_candidates": 4, "n_bootstraps": 20, "keep": ["bootstrap"]}
     whole = na.partition_variance(spaces, responses, **options)
     monkeypatch.setattr("neuroalign.alignment.partition.BUDGET", 8 * 7 * 20 * 3)
     xr.testing.assert_allclose(na.partition_variance(spaces, responses, **options), whole, atol=1e-5)
@@ -185,7 +185,7 @@ def test_many_targets_in_chunks_equal_few(monkeypatch):
 
 def test_time_bins_and_broken_neuroids():
     spaces, responses = planted({"a": 0.3, "b": 0.3}, n=90, t=4)
-    options = FEW | {"n_candidates": 4, "n_resamples": 20}
+    options = FEW | {"n_candidates": 4, "n_bootstraps": 20}
     plain = na.partition_variance(spaces, responses, **options)
     binned = make_responses(responses.values.reshape(90, 2, 2), responses.stimulus_id.values, ["p", "q"],
                             time_bins=[0.0, 0.1])
@@ -214,5 +214,21 @@ def test_bad_input_is_explained():
     with pytest.raises(ValueError, match="inner_cv"):
         na.partition_variance(spaces, responses, inner_cv="loo")
     grouped = na.partition_variance(many, responses, bands={"one": ["x0", "x1"], "two": ["x2"]}, n_candidates=4,
-                                    n_resamples=0, **FEW)
+                                    n_bootstraps=0, **FEW)
     assert grouped.space.values.tolist()[:3] == ["one", "two", "one + two"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "least"), [(120, 0.82), (300, 0.90)])
+def test_intervals_hold_the_mean_over_studies(n, least):
+    shares, score, low, high = {"a": 0.15, "b": 0.1, "ab": 0.25}, [], [], []
+    for seed in range(4):
+        spaces, responses = planted(shares, n=n, t=250, seed=seed)
+        found = na.partition_variance(spaces, responses, n_bootstraps=500, n_candidates=4, n_inner_splits=3,
+                                      alphas=[0.1, 10.0, 1000.0])
+        for values, name in ((score, "score"), (low, "ci_low"), (high, "ci_high")):
+            values.append(found[name].values[0])
+    score, low, high = (np.concatenate(x, 1) for x in (score, low, high))
+    mean = score.mean(1, keepdims=True)
+    held = ((low <= mean) & (mean <= high)).mean(1)
+    assert (held > least).all() and (held < 0.98).all(), held.round(3)

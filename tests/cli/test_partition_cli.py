@@ -19,7 +19,7 @@ def test_two_layers_are_parted(tmp_path):
     (tmp_path / "voxels.csv").write_text(f"stimulus_id,v1,v2\n{rows}\n")
     out = run("partition", "minilm", "--stimuli", "texts.csv", "--responses", "voxels.csv", "--stream", "all",
               "--layers", "encoder.layer.0", "--layers", "encoder.layer.5", "--by", "layer", "--candidates", 4,
-              "--resamples", 50, "--n-splits", 3, "--out", "parts.nc", "--quiet", cwd=tmp_path)
+              "--bootstraps", 50, "--n-splits", 3, "--out", "parts.nc", "--quiet", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     assert "encoder.layer.0, unique" in out.stdout and "ci_low" in out.stdout
     scores = load(tmp_path / "parts.nc")

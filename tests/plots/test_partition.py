@@ -18,7 +18,7 @@ def parts():
         y = y + 2 * rng.standard_normal((60, neuroids))
         responses = make_responses(y, ids, [f"v{k}" for k in range(neuroids)],
                                    neuroid_coords={"region": np.array(["IT", "V4"])[np.arange(neuroids) % 2]})
-        return na.partition_variance(spaces, responses, n_resamples=resamples, n_candidates=6, n_splits=3)
+        return na.partition_variance(spaces, responses, n_bootstraps=resamples, n_candidates=6, n_splits=3)
 
     return make
 
