@@ -8,7 +8,6 @@ rows, with no prediction made.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ __all__ = ["LaggedPlan", "LaggedSeries", "plan_lagged"]
 
 CHUNK = 2**17  # numbers of the delayed matrix that are made at a time: they stay in the processor's cache
 LARGE = 2**22  # numbers in the delayed matrix from which products are made in float32, where that is precise enough
+SCATTERED = 8  # rows that a stretch has at least on average, where its structure pays off
 CONSTANT = 1e-6  # a column whose spread is below this share of its size is taken for constant
 
 
@@ -71,50 +71,60 @@ class LaggedSeries:
     def _view(self, buffer):
         return buffer.as_strided((len(buffer) - self.n_lags + 1, self.n_lags * self.p), (self.p, 1))
 
-    def stretches(self, rows: np.ndarray) -> list[tuple[int, int]]:
-        """Split ascending rows where they do not follow each other, as (first row, number of rows)."""
-        starts = self.starts[rows]
-        breaks = np.flatnonzero(np.diff(starts) != 1) + 1
-        edges = np.r_[0, breaks, len(rows)]
-        return [(int(a), int(b - a)) for a, b in pairwise(edges) if b > a]
-
     def chunks(self, rows: np.ndarray):
         """Yield the delayed rows in blocks: where they are in `rows`, and the block."""
         size = max(16, CHUNK // (self.n_lags * self.p))
-        for first, count in self.stretches(rows):
-            start = int(self.starts[rows[first]])
-            for k in range(0, count, size):
-                stop = min(k + size, count)
-                yield slice(first + k, first + stop), self._read[start + k:start + stop].contiguous()
+        for k in range(0, len(rows), size):
+            starts = self.starts[rows[k:k + size]]
+            if (np.diff(starts) == 1).all():
+                block = self._read[int(starts[0]):int(starts[-1]) + 1].contiguous()
+            else:
+                block = self._read[torch.as_tensor(starts, device=self.buffer.device)]
+            yield slice(k, k + len(starts)), block
+
+    def edges(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the windows before which stretches of rows begin, and end."""
+        starts = self.starts[rows]
+        breaks = np.flatnonzero(np.diff(starts) != 1)
+        return np.r_[starts[:1], starts[breaks + 1]], np.r_[starts[breaks], starts[-1:]] + 1
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """Sums over some rows of the delayed features: number, columns, the first blocks of the Gram matrix, edges."""
+    """Sums over some rows of the delayed features: number, columns, the first blocks of the Gram matrix, edges.
+
+    `rest` is the Gram matrix of rows that do not follow each other, whose edges would be as many as they are.
+    """
 
     n: int
     columns: torch.Tensor
     first: torch.Tensor
     edges: torch.Tensor
     signs: torch.Tensor
+    rest: torch.Tensor | float = 0.0
 
     @classmethod
     def of(cls, series: LaggedSeries, rows: np.ndarray) -> "_Sums":
-        total = torch.zeros(series.p + 1, series.n_lags * series.p, dtype=torch.float64, device=series.buffer.device)
+        width = series.n_lags * series.p
+        begins, ends = series.edges(rows)
+        scattered = SCATTERED * len(begins) > len(rows)
+        n_left = width if scattered else series.p
+        total = torch.zeros(n_left + 1, width, dtype=torch.float64, device=series.buffer.device)
         for _, block in series.chunks(rows):
-            left = torch.cat([block[:, :series.p], torch.ones_like(block[:, :1])], 1)
-            _add_product(total, left, block)
-        begins = [int(series.starts[rows[first]]) for first, _ in series.stretches(rows)]
-        ends = [int(series.starts[rows[first]]) + count for first, count in series.stretches(rows)]
-        edges = series.windows[torch.as_tensor(ends + begins, device=series.buffer.device)]
+            _add_product(total, torch.cat([block[:, :n_left], torch.ones_like(block[:, :1])], 1), block)
+        index = np.zeros(0, int) if scattered else np.r_[ends, begins]
+        edges = series.windows[torch.as_tensor(index, device=total.device)]
         signs = torch.ones(len(edges), dtype=torch.float64, device=edges.device)
-        signs[len(ends):] = -1
+        signs[len(edges) // 2:] = -1
+        if scattered:
+            return cls(len(rows), total[-1], torch.zeros_like(total[:series.p]), edges, signs, total[:-1])
         return cls(len(rows), total[-1], total[:-1], edges, signs)
 
     @classmethod
     def add(cls, parts: list["_Sums"]) -> "_Sums":
         return cls(sum(s.n for s in parts), sum(s.columns for s in parts), sum(s.first for s in parts),
-                   torch.cat([s.edges for s in parts]), torch.cat([s.signs for s in parts]))
+                   torch.cat([s.edges for s in parts]), torch.cat([s.signs for s in parts]),
+                   sum(s.rest for s in parts))
 
     def gram(self) -> torch.Tensor:
         """Return the Gram matrix of all delays and features."""
@@ -128,7 +138,7 @@ class _Sums:
             above, entering = slice((i - 1) * p, width - p), slice((i - 1) * p, i * p)
             gram[i, :, i * p:] = torch.addmm(gram[i - 1][:, above], signed[:, entering].T, self.edges[:, above])
         whole = gram.view(width, width).triu_()
-        return whole + whole.triu(1).T
+        return whole + whole.triu(1).T + self.rest
 
 
 def _add_product(total, left, right) -> None:
@@ -197,7 +207,6 @@ class LaggedPlan:
     solver: str
     n_samples: int
     _series: LaggedSeries
-    _rows: np.ndarray
     _test_rows: np.ndarray
     _parts: tuple
     _inner: tuple
@@ -361,7 +370,7 @@ def plan_lagged(X, samples, *, runs=None, train=None, test=None, alphas=ALPHAS, 
     whole = _Basis.of(_Sums.add(sums), None, standardize, only=alphas[0] if len(alphas) == 1 else None)
     test = np.zeros(0, int) if test is None else np.asarray(test)
     products = str(series.dtype).removeprefix("torch.")
-    return LaggedPlan(alphas, f"delays, {products} products, float64 decomposition", len(train), series, train, test,
+    return LaggedPlan(alphas, f"delays, {products} products, float64 decomposition", len(train), series, test,
                       tuple((train[place], place) for place in places), tuple(inner), whole)
 
 
