@@ -30,6 +30,7 @@ _PUBLIC = {
     "encode_stimuli": "neuroalign.alignment",
     "lag_scores": "neuroalign.alignment",
     "compare": "neuroalign.alignment",
+    "site_tests": "neuroalign.alignment",
     "report": "neuroalign.reports",
     "show": "neuroalign.reports",
 }

@@ -29,6 +29,7 @@ _PUBLIC = {
     "encode_stimuli": "stimulus_scores",
     "compare_selected": "selection",
     "condensed_distances": "rdm",
+    "count_sites": "sites",
     "get_metric": "metrics",
     "held_out_cca": "cca",
     "linear_cka": "cka",
@@ -52,6 +53,7 @@ _PUBLIC = {
     "ridge_cv": "ridge",
     "trf_cv": "trf",
     "svcca": "cca",
+    "site_tests": "sites",
     "two_versus_two": "stimulus_scores",
 }
 

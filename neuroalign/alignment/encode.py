@@ -1,5 +1,7 @@
 """Predict measured responses from feature spaces, and say how well, against which null and which ceiling."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 
@@ -26,7 +28,7 @@ FEW_INDEPENDENT = 30
 
 def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
            n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
-           layer: str = "each", hrf: str | None = None, at: str = "onset", downsample: str | None = None, delays=None,
+           layer="each", hrf: str | None = None, at: str = "onset", downsample: str | None = None, delays=None,
            trf=None, high_pass="auto", metric=("r.pooled", "r2.pooled"), n_permutations: int = 0,
            n_bootstraps: int = 0, null: str = "auto", min_shift: float = 0.1, block: float | None = None,
            fdr: str = "bh", ceiling=None, repeats: str = "average", on_missing: str = "error", keep=(),
@@ -61,10 +63,12 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Reduce the features, not the nuisance, within the training rows of each outer fold: ``"pca:50"`` components,
         ``"pca:0.9"`` as many as explain that share of the variance, a number or ``"random:300"`` a sparse random
         projection. Models of different width are compared at equal dimensions so.
-    layer : {"each", "nested"}
+    layer : {"each", "nested"} or mapping of str to sequence of str
         ``nested``: one score a model and stream, of predictions from the layer that does best within the training
         rows of each fold, for each neuroid (``MODEL:nested:STREAM``); ``chosen_depth`` says which. The best of the
-        scores of each layer is too good: it was chosen by the test rows.
+        scores of each layer is too good: it was chosen by the test rows. A mapping names groups of spaces (ids, or
+        patterns such as ``"flava:*"``), the best of which is chosen so: of all multimodal models, say, and of all
+        unimodal ones.
     hrf : {"glover", "spm"}, optional
         Convolve features that are timed events (coord ``onset``) onto responses on ``time``.
     at : {"onset", "offset", "middle"}
@@ -132,7 +136,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     metrics = [m.name for m in resolve_metrics(metric, ("encoding",))]
     for name in keep:
         check_option("keep", name, KEEP)
-    check_option("layer", layer, ("each", "nested"))
+    if not isinstance(layer, Mapping):
+        check_option("layer", layer, ("each", "nested"))
     with collect_warnings() as said:
         problem = set_up(features, responses, nuisance=nuisance, cv=cv, inner_cv=inner_cv, n_splits=n_splits,
                          n_inner_splits=n_inner_splits, groups=groups, gap=gap, alphas=alphas, reduce=reduce, hrf=hrf,
@@ -142,8 +147,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
         makers, members, results = problem.designs(), {}, []
-        if layer == "nested":
-            makers, members = group_layers(problem.spaces, makers)
+        if layer != "each":
+            makers, members = group_layers(problem.spaces, makers, layer)
             if len(fitter.alphas) < 2:
                 raise ValueError("layer='nested': layers are compared by their inner folds; give at least two alphas.")
         for space, make in makers.items():
@@ -259,11 +264,16 @@ def _assemble(results, problem, members, metrics, baseline, fdr, attrs):
     coords |= {"metric": metrics, "space": [r["space"] for r in results],
                "n_features": ("space", [r["n_features"] for r in results])}
     for name in ("model", "layer", "stream", "depth"):
-        if all(name in s.coords and s[name].ndim == 0 for s in spaces.values()):
-            firsts = [spaces[members.get(r["space"], [r["space"]])[0]][name].item() for r in results]
-            nested = {"layer": "nested", "depth": np.nan}.get(name) if members else None
-            coords[name] = ("space", firsts if nested is None else [nested] * len(firsts))
+        if members:
+            coords[name] = ("space", [_group_coords(space)[name] for space in members])
+        elif all(name in s.coords and s[name].ndim == 0 for s in spaces.values()):
+            coords[name] = ("space", [spaces[r["space"]][name].item() for r in results])
     return scores.make(variables, coords, attrs)
+
+
+def _group_coords(space: str) -> dict:
+    model, _, stream = space.partition(":nested:")
+    return {"model": model, "layer": "nested", "stream": stream, "depth": np.nan}
 
 
 def _check_finite(table, space, ids):

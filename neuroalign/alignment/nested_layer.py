@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 import xarray as xr
@@ -10,6 +11,7 @@ from neuroalign.alignment.designs import Design
 from neuroalign.alignment.ridge import RidgePlan
 from neuroalign.alignment.table import Table
 from neuroalign.data import space_id
+from neuroalign.errors import list_ids, suggest
 
 __all__ = ["LayerDesigns", "LayerPlans", "LayerTables", "group_layers"]
 
@@ -86,8 +88,13 @@ class LayerPlans:
         return np.argmin([plan.predict_with_loss(Y, rows)[2] for plan in self.plans], axis=0)
 
 
-def group_layers(spaces: Mapping[str, xr.DataArray], makers: Mapping[str, Callable[[], Design]]):
-    """Put the layers of each model and stream together.
+def group_layers(spaces: Mapping[str, xr.DataArray], makers: Mapping[str, Callable[[], Design]], layer):
+    """Put the layers of each model and stream together, or the spaces of named groups.
+
+    Parameters
+    ----------
+    layer : "nested" or mapping of str to sequence of str
+        Groups of space ids, or patterns of them.
 
     Returns
     -------
@@ -99,9 +106,11 @@ def group_layers(spaces: Mapping[str, xr.DataArray], makers: Mapping[str, Callab
     Raises
     ------
     ValueError
-        A space does not say its model, or no model has several layers.
+        A space does not say its model, no model has several layers, or a pattern fits no space.
     """
-    members: dict[str, list[str]] = {}
+    members = {} if layer == "nested" else _named_groups(spaces, layer)
+    if members:
+        return {group: _maker([makers[n] for n in names]) for group, names in members.items()}, members
     for name, space in spaces.items():
         if not all(c in space.coords and space[c].ndim == 0 for c in ("model", "layer")):
             raise ValueError(f"layer='nested': space {name!r} does not say its model and layer (coords 'model', "
@@ -111,6 +120,18 @@ def group_layers(spaces: Mapping[str, xr.DataArray], makers: Mapping[str, Callab
     if max(map(len, members.values())) < 2:
         raise ValueError(f"layer='nested': there is one layer a model ({', '.join(spaces)}), nothing to choose from.")
     return {group: _maker([makers[n] for n in names]) for group, names in members.items()}, members
+
+
+def _named_groups(spaces, groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    members = {}
+    for group, patterns in groups.items():
+        patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+        for pattern in patterns:
+            if not any(fnmatchcase(s, pattern) for s in spaces):
+                raise ValueError(f"layer: group {str(group)!r}: no space {pattern!r}; there are "
+                                 f"{list_ids(list(spaces))}.{suggest(pattern, spaces)}")
+        members[str(group)] = [s for s in spaces if any(fnmatchcase(s, p) for p in patterns)]
+    return members
 
 
 def _maker(makers: Sequence[Callable[[], Design]]) -> Callable[[], LayerDesigns]:

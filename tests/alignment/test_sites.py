@@ -1,0 +1,92 @@
+"""Site tests on planted truth: who predicts better where, in pairs, with counts by subject and condition."""
+
+import numpy as np
+import pytest
+
+import neuroalign as na
+from neuroalign.alignment import count_sites, site_tests
+from neuroalign.data import make_features, make_responses
+
+ALPHAS = np.logspace(-2, 6, 9)
+
+
+def brain(n=200, sites=30, seed=0):
+    """Two unimodal spaces and a multimodal one with their interaction, which drives the first ten sites."""
+    rng, ids = np.random.default_rng(seed), [f"s{i:03d}" for i in range(n)]
+    vision, language = rng.standard_normal((2, n, 4))
+    fused = vision * language
+    Y = np.concatenate([vision, language], 1) @ rng.standard_normal((8, sites))
+    Y[:, :10] = 2 * fused @ rng.standard_normal((4, 10))
+    Y += 2 * rng.standard_normal(Y.shape)
+    spaces = [make_features(x, ids, model=m, layer=f"l{k}", depth=float(k)) for m, parts in
+              (("vision", (vision, vision[:, :2])), ("language", (language, language[:, :2])),
+               ("fusion", (fused, fused[:, :2]))) for k, x in enumerate(parts)]
+    responses = make_responses(Y, ids, [f"v{k}" for k in range(sites)])
+    return spaces, responses.assign_coords(subject=("neuroid", ["A"] * (sites // 2) + ["B"] * (sites - sites // 2)))
+
+
+@pytest.fixture(scope="module")
+def scores():
+    spaces, responses = brain()
+    return na.encode(spaces, responses, layer={"multimodal": ["fusion:*"], "unimodal": ["vision:*", "language:*"]},
+                     metric="r.pooled", alphas=ALPHAS, n_bootstraps=600, keep=["bootstrap"])
+
+
+def test_groups_of_models_are_chosen_from_and_named(scores):
+    assert scores.space.values.tolist() == ["multimodal", "unimodal"]
+    assert scores.model.values.tolist() == ["multimodal", "unimodal"]
+    assert np.all(scores.chosen_depth.sel(space="multimodal")[:10] < 0.5)  # the full space, not half of it
+    spaces, responses = brain(n=60, sites=12)
+    with pytest.raises(ValueError, match="layer: group 'both': no space 'flava:.'"):
+        na.encode(spaces, responses, layer={"both": ["flava:*"]}, alphas=ALPHAS)
+
+
+def test_planted_sites_are_found_and_others_are_not(scores):
+    tests = site_tests(scores, {"multi > uni": ("multimodal", "unimodal"), "uni > multi": ("unimodal", "multimodal")})
+    q = tests.q.values[0]
+    assert (q[0, :10] < 0.05).all() and (q[0, 10:] > 0.5).all()
+    assert (q[1, 10:] < 0.05).mean() > 0.8 and (q[1, :10] > 0.5).all()
+    np.testing.assert_allclose(tests.score.values[0, 0], -tests.score.values[0, 1])
+    assert np.all(tests.ci_low <= tests.score) and np.all(tests.score <= tests.ci_high)
+    counts = count_sites(tests, by="subject")
+    assert counts.query("comparison == 'multi > uni'")[["subject", "n_sites", "weak", "strict"]].values.tolist() == [
+        ["A", 15, 10, 10], ["B", 15, 0, 0]]
+
+
+def test_p_holds_its_level_where_neither_is_better():
+    # Without the widening it is .11: the fits themselves vary, too.
+    rng, below = np.random.default_rng(5), []
+    for seed in range(6):
+        ids = [f"s{i:03d}" for i in range(150)]
+        shared = rng.standard_normal((150, 3))
+        spaces = [make_features(shared + rng.standard_normal((150, 3)), ids, model=m) for m in "ab"]
+        Y = shared @ rng.standard_normal((3, 80)) + 2 * rng.standard_normal((150, 80))
+        responses = make_responses(Y, ids, [str(k) for k in range(80)])
+        scores = na.encode(spaces, responses, metric="r.pooled", alphas=ALPHAS, n_bootstraps=300, keep=["bootstrap"],
+                           random_state=seed)
+        tests = site_tests(scores, {"a > b": ("a::all", "b::all"), "b > a": ("b::all", "a::all")})
+        below.append((tests.p.values <= 0.05).mean())
+    assert 0.01 < np.mean(below) < 0.065
+
+
+def test_strict_counts_need_every_condition(scores):
+    comparison = {"multi > uni": ("multimodal", "unimodal")}
+    spaces, responses = brain()
+    shuffled = responses.copy(data=responses.values[np.random.default_rng(1).permutation(200)])
+    other = na.encode(spaces, shuffled, layer={"multimodal": ["fusion:*"], "unimodal": ["vision:*", "language:*"]},
+                      metric="r.pooled", alphas=ALPHAS, n_bootstraps=600, keep=["bootstrap"])
+    both = [site_tests(scores, comparison), site_tests(other, comparison)]
+    counts = count_sites(both)
+    assert counts.weak.item() >= 10 and counts.strict.item() <= 1 and counts.n_sites.item() == 30
+    with pytest.raises(ValueError, match="different neuroids"):
+        count_sites([both[0], both[1].isel(neuroid=slice(5))])
+
+
+def test_what_cannot_be_shown_is_refused(scores):
+    few = scores.isel(resample=slice(30))
+    with pytest.raises(ValueError, match=r"with 30 resamples p is at least 0.032, and no q of 30 sites.*n_bootstraps="):
+        site_tests(few, {"a": ("multimodal", "unimodal")})
+    with pytest.raises(ValueError, match="no resampled scores"):
+        site_tests(scores.drop_vars("bootstrap"), {"a": ("multimodal", "unimodal")})
+    with pytest.raises(KeyError, match="no space 'fused'"):
+        site_tests(scores, {"a": ("fused", "unimodal")})
