@@ -46,8 +46,8 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
         Permutations of the models' stimulus labels (0: no p); the same for all spaces and targets.
     n_bootstraps : int
         Resamples for the interval (0: none). RSA: stimuli, and subjects where a target has several, with
-        replacement; pairs of a stimulus with itself are left out. Metrics of two arrays (CKA, CCA, ...): half of
-        the stimuli, without replacement, since duplicated stimuli inflate them.
+        replacement; pairs of a stimulus with itself are left out. Metrics of two arrays (CKA, CCA, ...), tau-a and
+        whitened RSA: half of the stimuli, without replacement, since duplicated stimuli distort them.
     ceiling : {"rank", "raw", None}
         How the subjects' RDMs are averaged for the noise ceiling, which stands beside ``rsa.spearman`` alone.
     on_missing : {"error", "drop"}
@@ -131,7 +131,10 @@ def _rdm_part(metric: Metric, models: Models, side: Targets, settings) -> dict:
         part |= rsa.rdm_ceilings(side, settings["rdm"], settings["ceiling"], device)
     if settings["permutations"] is not None:
         part["null"] = rsa.rdm_null(problem, settings["permutations"])
-    if settings["n_bootstraps"]:
+    if settings["n_bootstraps"] and metric.method in rsa.SUBSAMPLED:
+        drawn = _half_samples(side, settings)
+        part |= _jackknife(part["score"], rsa.subsample_scores(problem, drawn), drawn, side)
+    elif settings["n_bootstraps"]:
         resamples = rsa.resample_cells(side, settings["n_bootstraps"], settings["random_state"])
         part["bootstrap"] = rsa.resample_rows(metric, problem, side, resamples)
         part["interval"] = rsa.interval_of(resamples)
@@ -150,15 +153,24 @@ def _feature_part(metric: Metric, models: Models, side: Targets, settings) -> di
         part["null"] = measure_null(metric.method, models.arrays, side.arrays, settings["permutations"],
                                     weights=weights, device=device)
     if settings["n_bootstraps"]:
-        drawn = make_resamples(side.ids, settings["n_bootstraps"], kind="subsample",
-                               random_state=settings["random_state"])
-        values = measure_subsamples(metric.method, models.arrays, side.arrays, drawn.indices, device=device)
-        values = values @ weights.T
-        m = drawn.indices.shape[1]
-        part["bootstrap"] = part["score"] + np.sqrt(m / (n - m)) * (values - values.mean(0))
-        part["interval"] = {"method": f"delete-half jackknife ({m} of {n} stimuli), {rsa.LEVEL:.0%}",
-                            "resampled": {side.cell_name(c): "stimuli" for c in range(side.n_cells)}}
+        drawn = _half_samples(side, settings)
+        values = measure_subsamples(metric.method, models.arrays, side.arrays, drawn, device=device) @ weights.T
+        part |= _jackknife(part["score"], values, drawn, side)
     return part
+
+
+def _half_samples(side: Targets, settings) -> np.ndarray:
+    return make_resamples(side.ids, settings["n_bootstraps"], kind="subsample",
+                          random_state=settings["random_state"]).indices
+
+
+def _jackknife(score, values, drawn, side: Targets) -> dict:
+    """Deviations of half samples from their mean, scaled to the whole sample, about the full estimate."""
+    n, m = len(side.ids), drawn.shape[1]
+    spread = np.sqrt(m / (n - m)) * (values - values.mean(0))
+    about = {"method": f"delete-half jackknife ({m} of {n} stimuli), {rsa.LEVEL:.0%}",
+             "resampled": {side.cell_name(c): "stimuli" for c in range(side.n_cells)}}
+    return {"bootstrap": score + spread, "interval": about}
 
 
 def _warn_undefined(metric: Metric, rows, models: Models, side: Targets):

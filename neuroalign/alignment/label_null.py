@@ -10,8 +10,9 @@ import torch
 from neuroalign.errors import list_ids, warn_user
 from neuroalign.linalg import rows_per_chunk, to_numpy, to_tensor
 from neuroalign.stats.correlations import unit_rows, valid_patterns
+from neuroalign.stats.rank_agreement import tau_a
 
-__all__ = ["label_null", "permuted_products", "restrict_permutations"]
+__all__ = ["label_null", "permuted_products", "restrict_permutations", "tau_null"]
 
 _FEW = 64  # vectors up to which copying whole matrices costs less than looking pairs up
 
@@ -29,7 +30,7 @@ def label_null(squares, first, second, rows, weights, method, permutations, devi
         RDMs of the targets, NaN where not measured.
     weights : array of shape (n_cells, n_rows)
         The score of a cell is ``weights @ correlations``.
-    method : {"spearman", "pearson", "cosine"}
+    method : {"spearman", "pearson", "cosine", "rho_a"}
     permutations : int array of shape (n_permutations, n_stimuli)
     device : torch.device
     controls : array of shape (n_controls, n_pairs), optional
@@ -58,10 +59,30 @@ def label_null(squares, first, second, rows, weights, method, permutations, devi
             out[:, spaces] = _null_of_complete(
                 inner, a[usable], b[usable], rows[:, usable], weights, method,
                 restrict_permutations(permutations, kept), device, None if controls is None else controls[:, usable])
-    if broken:
-        ids = [names[i] for i in broken] if len(names) else broken
-        warn_user(f"{list_ids(ids)} lack the distance of some pairs, so labels cannot be permuted: p is unavailable.",
-                  "no-label-null", ids)
+    _warn_broken(broken, names)
+    return out
+
+
+def tau_null(squares, first, second, rows, weights, permutations, *, names=()) -> np.ndarray:
+    """Null distribution of weighted means of Kendall's tau-a; arguments and result as for `label_null`."""
+    out = np.full((len(permutations), len(squares), len(weights)), np.nan)
+    broken = []
+    for spaces, kept in _by_missing(squares):
+        place = np.full(squares.shape[1], -1)
+        place[kept] = np.arange(len(kept))
+        a, b = place[first], place[second]
+        usable = (a >= 0) & (b >= 0)
+        there = ~np.isnan(rows) & usable
+        orders = restrict_permutations(permutations, kept)
+        for s in spaces:
+            inner = squares[s][np.ix_(kept, kept)]
+            if np.isnan(inner[~np.eye(len(kept), dtype=bool)]).any():
+                broken.append(s)
+                continue
+            for k, order in enumerate(orders):
+                moved = inner[order[a], order[b]]
+                out[k, s] = weights @ [tau_a(moved[t], row[t]) if t.sum() > 2 else 0.0 for row, t in zip(rows, there)]
+    _warn_broken(broken, names)
     return out
 
 
@@ -126,6 +147,13 @@ def residual_rows(units: np.ndarray, basis: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(rest, axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(norms > 1e-5, rest / norms, np.nan).astype(np.float32)
+
+
+def _warn_broken(broken, names):
+    if broken:
+        ids = [names[i] for i in broken] if len(names) else broken
+        warn_user(f"{list_ids(ids)} lack the distance of some pairs, so labels cannot be permuted: p is unavailable.",
+                  "no-label-null", ids)
 
 
 def _null_of_complete(squares, first, second, rows, weights, method, permutations, device, controls):

@@ -64,6 +64,8 @@ _GROUP = "{} with the RDM averaged over the subjects of a target"
 _PARTIAL = " after regressing the ranks of the control RDMs out of both"
 _RSA = "Kriegeskorte, Mur & Bandettini 2008, Front Syst Neurosci 2:4"
 _NILI = "Nili et al. 2014, PLoS Comput Biol 10:e1003553"
+_SCHUETT = "Schütt et al. 2023, eLife 12:e82566"
+_DIEDRICHSEN = "Diedrichsen et al. 2021, Neurons Behav Data Anal Theory 5(3)"
 _CKA = "Kornblith et al. 2019, ICML"
 _HSIC = "Song et al. 2012, JMLR 13:1393 (unbiased HSIC); Kornblith et al. 2019, ICML"
 _SVCCA = "Raghu et al. 2017, NeurIPS"
@@ -88,10 +90,16 @@ def _encoding_metrics() -> list[Metric]:
 def _rdm_metrics() -> list[Metric]:
     found = []
     words = {"spearman": "Spearman correlation (average ranks for ties)", "pearson": "Pearson correlation",
-             "cosine": "cosine similarity"}
+             "cosine": "cosine similarity",
+             "tau_a": "Kendall's tau-a (ties count as neither concordant nor discordant)",
+             "rho_a": "Spearman correlation, expected under random breaking of ties",
+             "cosine.whitened": "whitened cosine similarity (pairs that share a stimulus are correlated)",
+             "pearson.whitened": "whitened Pearson correlation (pairs that share a stimulus are correlated)"}
+    sources = {"spearman": f"{_RSA}; {_NILI}", "tau_a": _NILI, "rho_a": _SCHUETT, "cosine.whitened": _DIEDRICHSEN,
+               "pearson.whitened": _DIEDRICHSEN}
     for method, word in words.items():
-        reference = _RSA if method != "spearman" else f"{_RSA}; {_NILI}"
-        chance = float("nan") if method == "cosine" else 0.0
+        reference = sources.get(method, _RSA)
+        chance = float("nan") if method.startswith("cosine") else 0.0
         found.append(Metric(f"rsa.{method}", "rdm", method, _SUBJECTS.format(word), reference,
                             per_subject=True, chance=chance))
         found.append(Metric(f"rsa.{method}.group", "rdm", method, _GROUP.format(word), reference, chance=chance))

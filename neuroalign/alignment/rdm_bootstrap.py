@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from neuroalign.linalg import resolve, rows_per_chunk, to_numpy, to_tensor
-from neuroalign.stats.correlations import valid_patterns
+from neuroalign.stats.correlations import RANKED, valid_patterns
 
 __all__ = ["bootstrap_rdms"]
 
@@ -28,7 +28,8 @@ def bootstrap_rdms(models, rows, first, second, counts, method, *, controls=None
     first, second : array of int, shape (n_pairs,)
     counts : int array of shape (n_resamples, n_stimuli)
         How often each stimulus stands in each resample.
-    method : {"spearman", "pearson", "cosine"}
+    method : {"spearman", "pearson", "cosine", "rho_a"}
+        Copies of a pair do not count as ties for rho-a: without ties in the RDMs it is Spearman's.
     controls : array of shape (n_controls, n_pairs), optional
         RDMs regressed out of both sides, in each resample anew.
     row_weights : array of shape (n_resamples, n_groups, n_rows), optional
@@ -84,7 +85,7 @@ class _Prepared:
 
 def _prepare(values, method: str, device: torch.device) -> _Prepared:
     values = to_tensor(np.asarray(values, np.float32), device) if isinstance(values, np.ndarray) else values
-    if method != "spearman":
+    if method not in RANKED:
         # A common shift and scale of a row changes no correlation and keeps float32 sums exact enough.
         if method == "pearson":
             values = values - values.nanmean(-1, keepdim=True)
@@ -123,7 +124,7 @@ def _correlate_with_gaps(left, right, extra, weights):
 def _unit(rows: _Prepared, weights: torch.Tensor) -> torch.Tensor:
     """Rows times the square root of the weights, whose products are weighted correlations: (batch, rows, pairs)."""
     total = weights.sum(1)[:, None, None]
-    if rows.method == "spearman":
+    if rows.method in RANKED:
         centred = _ranks(rows, weights) - (total + 1) / 2
     elif rows.method == "pearson":
         centred = rows.values - (rows.values * weights[:, None]).sum(-1, keepdim=True) / total
@@ -131,6 +132,10 @@ def _unit(rows: _Prepared, weights: torch.Tensor) -> torch.Tensor:
         centred = rows.values
     scaled = centred * weights.sqrt()[:, None]
     norms = (scaled * scaled).sum(-1, keepdim=True).sqrt()
+    if rows.method == "rho_a":
+        wide = weights.double() if weights.device.type != "mps" else weights
+        untied = ((wide.sum(1) ** 3 - (wide**3).sum(1)) / 12).sqrt()[:, None, None].to(norms.dtype)
+        norms = torch.where(norms > 0, untied, norms)
     return scaled / norms.masked_fill(norms <= 1e-6 * total.sqrt() * centred.abs().amax(-1, keepdim=True), torch.nan)
 
 

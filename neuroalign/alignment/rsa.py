@@ -4,11 +4,11 @@ A target is a *cell*: the RDMs (rows) of the subjects of one region. Per-subject
 of a cell; group scores correlate with the mean row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from neuroalign.alignment.label_null import label_null, orthonormal_rows, residual_rows
+from neuroalign.alignment.label_null import label_null, orthonormal_rows, residual_rows, tau_null
 from neuroalign.alignment.metrics import Metric
 from neuroalign.alignment.rdm import positions, square
 from neuroalign.alignment.rdm_bootstrap import bootstrap_rdms
@@ -16,12 +16,16 @@ from neuroalign.errors import list_ids, warn_user
 from neuroalign.linalg import rows_per_chunk
 from neuroalign.stats import make_resamples
 from neuroalign.stats.correlations import correlate_rows, product, unit_rows, valid_patterns
+from neuroalign.stats.rank_agreement import whiten_dissimilarities
 from neuroalign.stats.rdm_ceilings import rdm_ceiling
 
 __all__ = ["RdmProblem", "SubjectResamples", "correlate_with_rows", "interval_of", "rdm_ceilings", "rdm_null",
-           "rdm_problem", "resample_cells", "resample_row_scores", "resample_rows", "weighted_means"]
+           "rdm_problem", "resample_cells", "resample_row_scores", "resample_rows", "subsample_scores",
+           "weighted_means"]
 
 LEVEL = 0.95
+# Copies of a stimulus would tie its pairs (tau-a), or have no place in the whitening: half samples instead.
+SUBSAMPLED = ("tau_a", "cosine.whitened", "pearson.whitened")
 
 
 @dataclass
@@ -78,6 +82,7 @@ def rdm_problem(metric: Metric, models, side, rdm: str, controls, device) -> Rdm
 
 def correlate_with_rows(problem: RdmProblem) -> np.ndarray:
     """Correlation of every model with every row, shape (n_spaces, n_rows)."""
+    problem = _whitened(problem)
     if problem.controls is None:
         return correlate_rows(problem.models, problem.rows, problem.method, device=problem.device)
     out = np.full((len(problem.models), len(problem.rows)), np.nan)
@@ -93,11 +98,16 @@ def correlate_with_rows(problem: RdmProblem) -> np.ndarray:
 
 def rdm_null(problem: RdmProblem, permutations) -> np.ndarray:
     """Scores with the models' stimulus labels permuted, shape (n_permutations, n_spaces, n_cells)."""
+    problem = _whitened(problem)  # whitening and a permutation of the stimuli may change places
     known = ~np.isnan(problem.weights).any(1)
     out = np.full((len(permutations), len(problem.models), len(problem.weights)), np.nan)
     step = rows_per_chunk(12 * problem.n_stimuli**2, problem.device, limit=2**30)
     for start in range(0, len(problem.models), step):
         part = slice(start, start + step)
+        if problem.method == "tau_a":
+            out[:, part, known] = tau_null(square(problem.condensed[part]), problem.first, problem.second, problem.rows,
+                                           problem.weights[known], permutations, names=problem.names[part])
+            continue
         out[:, part, known] = label_null(
             square(problem.condensed[part]), problem.first, problem.second, problem.rows, problem.weights[known],
             problem.method, permutations, problem.device, controls=problem.controls, names=problem.names[part])
@@ -182,6 +192,23 @@ def resample_row_scores(problem: RdmProblem, resamples: SubjectResamples) -> np.
                           problem.method, controls=problem.controls, device=problem.device)
 
 
+def subsample_scores(problem: RdmProblem, indices) -> np.ndarray:
+    """Scores of the cells for subsamples of the stimuli (none twice), shape (n_resamples, n_spaces, n_cells)."""
+    out = np.empty((len(indices), len(problem.models), len(problem.weights)))
+    for k, drawn in enumerate(indices):
+        drawn = np.sort(drawn)
+        place = np.full(problem.n_stimuli, -1)
+        place[drawn] = np.arange(len(drawn))
+        a, b = place[problem.first], place[problem.second]
+        kept = (a >= 0) & (b >= 0)
+        i, j = np.triu_indices(len(drawn), 1)
+        part = replace(problem, condensed=problem.condensed[:, positions(drawn[i], drawn[j], problem.n_stimuli)],
+                       models=problem.models[:, kept], rows=problem.rows[:, kept], first=a[kept], second=b[kept],
+                       n_stimuli=len(drawn))
+        out[k] = correlate_with_rows(part) @ problem.weights.T
+    return out
+
+
 def interval_of(resamples: SubjectResamples) -> dict:
     """Describe the interval that these resamples give."""
     return {"method": f"percentile bootstrap, {LEVEL:.0%}", "resampled": resamples.resampled}
@@ -192,6 +219,25 @@ def weighted_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = weights.sum(2)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.einsum("bsr,bcr->bsc", values, weights) / np.where(total > 0, total, np.nan)[:, None, :]
+
+
+def _whitened(problem: RdmProblem) -> RdmProblem:
+    """Whiten both sides where the method asks for it; what is left is a plain cosine or correlation."""
+    if not problem.method.endswith(".whitened"):
+        return problem
+    n, where = problem.n_stimuli, positions(problem.first, problem.second, problem.n_stimuli)
+    whole = np.full((len(problem.rows), n * (n - 1) // 2), np.nan)
+    whole[:, where] = problem.rows
+    for what, values in (("targets", whole), ("models", problem.condensed)):
+        lost = int(np.isnan(values).any(0).sum())
+        if lost:
+            raise ValueError(f"metric: 'rsa.{problem.method}' needs every pair of the {n} stimuli, but the {what} lack "
+                             f"{lost} of {whole.shape[1]}. Drop the stimuli that have none, or use "
+                             f"'rsa.{problem.method.split('.')[0]}'.")
+    condensed = whiten_dissimilarities(problem.condensed).astype(np.float32)
+    rows = whiten_dissimilarities(whole)[:, where].astype(np.float32)
+    return replace(problem, condensed=condensed, models=condensed[:, where], rows=rows,
+                   method=problem.method.split(".")[0])
 
 
 def _cell_means(rows: np.ndarray, member: np.ndarray) -> np.ndarray:

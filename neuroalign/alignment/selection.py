@@ -59,7 +59,7 @@ def compare_selected(features, targets, *, metric: str = "rsa.spearman", rdm: st
     [1.0]
     """
     (chosen,) = resolve_metrics([metric], ("rdm",))
-    if not chosen.per_subject or chosen.partial:
+    if not chosen.per_subject or chosen.partial or chosen.method in rsa.SUBSAMPLED:
         raise ValueError(f"metric: got {metric!r}, expected a per-subject metric such as 'rsa.spearman': layers are "
                          "chosen on some subjects and scored on others.")
     if not isinstance(n_splits, (int, np.integer)) or n_splits < 1:

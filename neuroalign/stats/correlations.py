@@ -5,10 +5,12 @@ import torch
 
 from neuroalign.errors import check_option
 from neuroalign.linalg import resolve, to_numpy, to_tensor
+from neuroalign.stats.rank_agreement import tau_a, tied_pairs
 
 __all__ = ["CORRELATIONS", "correlate_rows", "rank_rows", "unit_rows"]
 
-CORRELATIONS = ("spearman", "pearson", "cosine")
+CORRELATIONS = ("spearman", "pearson", "cosine", "rho_a", "tau_a")
+RANKED = ("spearman", "rho_a")
 MIN_PAIRS = 3
 _EXACT = 2**22  # average ranks (halves) up to this are exact in float32
 _CHUNK = 2**18  # columns of one float32 product; the parts are summed in float64
@@ -45,22 +47,25 @@ def rank_rows(values) -> np.ndarray:
 def unit_rows(values, method: str) -> np.ndarray:
     """Return rows whose inner products are correlations: ranked, centred and scaled as the method asks.
 
+    rho-a is Spearman's where nothing is tied; where it is, it is the expectation when ties are broken at random, so
+    that rows with ties have less than unit length (Schütt et al. 2023, eLife 12:e82566).
+
     Parameters
     ----------
     values : array of shape (n_rows, n_columns)
         Without NaN.
-    method : {"spearman", "pearson", "cosine"}
+    method : {"spearman", "pearson", "cosine", "rho_a"}
 
     Returns
     -------
     float32 array of shape (n_rows, n_columns)
         NaN rows where all values are equal (zero, for cosine).
     """
-    check_option("method", method, CORRELATIONS)
+    check_option("method", method, CORRELATIONS[:4])
     values = np.atleast_2d(values)
     unit = np.empty(values.shape, np.float32)
     for row, out in zip(values, unit):  # one row at a time stays in the cache
-        if method == "spearman":
+        if method in RANKED:
             row = rank_rows(row)[0]
         row = row.astype(np.float64)
         size = np.abs(row).max(initial=0)
@@ -68,6 +73,8 @@ def unit_rows(values, method: str) -> np.ndarray:
             row -= row.mean()
         norm = np.sqrt((row * row).sum())
         flat = norm <= 1e-7 * size * np.sqrt(len(row))
+        if method == "rho_a":
+            norm = np.sqrt((len(row) ** 3 - len(row)) / 12)
         out[:] = row * (np.nan if flat else 1 / norm)
     return unit
 
@@ -80,7 +87,7 @@ def correlate_rows(a, b, method: str = "spearman", *, device="auto") -> np.ndarr
     a : array of shape (n_a, n_columns)
     b : array of shape (n_b, n_columns)
         A column is left out of a comparison where either row is NaN; ranks are taken over what is compared.
-    method : {"spearman", "pearson", "cosine"}
+    method : {"spearman", "pearson", "cosine", "rho_a", "tau_a"}
     device : str
 
     Returns
@@ -93,6 +100,7 @@ def correlate_rows(a, b, method: str = "spearman", *, device="auto") -> np.ndarr
     >>> correlate_rows([[1.0, 2.0, 3.0, np.nan]], [[1.0, 8.0, 27.0, 0.0]]).round(6).tolist()
     [[1.0]]
     """
+    check_option("method", method, CORRELATIONS)
     a, b = np.atleast_2d(np.asarray(a)), np.atleast_2d(np.asarray(b))
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"correlate_rows: rows of {a.shape[1]} and {b.shape[1]} values, expected the same number.")
@@ -106,7 +114,10 @@ def correlate_rows(a, b, method: str = "spearman", *, device="auto") -> np.ndarr
             left, right = a[rows_a], b[rows_b]
             if not common.all():
                 left, right = left[:, common], right[:, common]
-            out[np.ix_(rows_a, rows_b)] = product(unit_rows(left, method), unit_rows(right, method), device)
+            if method == "tau_a":
+                out[np.ix_(rows_a, rows_b)] = _tau_rows(left, right)
+            else:
+                out[np.ix_(rows_a, rows_b)] = product(unit_rows(left, method), unit_rows(right, method), device)
     return out
 
 
@@ -130,6 +141,11 @@ def product(a: np.ndarray, b: np.ndarray, device: torch.device) -> np.ndarray:
         left, right = to_tensor(a[:, part], device), to_tensor(b[:, part], device)
         out += to_numpy(left @ right.T)
     return out
+
+
+def _tau_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    left, right = [tied_pairs(row) for row in a], [tied_pairs(row) for row in b]
+    return np.array([[tau_a(x, y, s, t) for y, t in zip(b, right)] for x, s in zip(a, left)])
 
 
 def _sorted_ranks(ordered: np.ndarray) -> np.ndarray:
