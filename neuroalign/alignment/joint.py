@@ -53,7 +53,8 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
         compared in pairs by `neuroalign.data.scores.diff`.
     **options
         nuisance, cv, inner_cv (not ``"loo"``), n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at,
-        high_pass, ceiling, repeats, on_missing, device of `encode`. `reduce` reduces each band.
+        downsample, delays, trf, high_pass, ceiling, repeats, on_missing, device of `encode`. `reduce` reduces each
+        band; the delays of a space are in one band.
 
     Returns
     -------

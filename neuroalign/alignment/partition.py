@@ -55,8 +55,9 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         Keep the resampled scores, which `neuroalign.data.scores.diff` makes paired intervals of.
     random_state : int
     **options
-        nuisance, cv, inner_cv, n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at, high_pass, ceiling,
-        repeats, on_missing, device of `encode`. The nuisance stands in every model; its R² alone is ``nuisance``.
+        nuisance, cv, inner_cv, n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at, downsample, delays,
+        trf, high_pass, ceiling, repeats, on_missing, device of `encode`. The nuisance stands in every model; its R²
+        alone is ``nuisance``.
 
     Returns
     -------

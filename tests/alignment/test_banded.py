@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -76,6 +78,19 @@ def test_equals_ridge_of_the_scaled_design(n, widths, standardize, solver):
         np.testing.assert_allclose(fit.predict(new)[:, k], model.predict(design[n:]), atol=1e-3 * Y[:, k].std())
         by_coef = sum(x @ coef[:, k] for x, coef in zip(new, fit.coef)) + fit.intercept[k]
         np.testing.assert_allclose(by_coef, fit.predict(new)[:, k], atol=1e-9 * np.abs(Y).max())
+
+
+@settings(max_examples=12, deadline=None)
+@given(n=st.integers(12, 50), widths=st.lists(st.integers(1, 40), min_size=1, max_size=4), t=st.integers(1, 4),
+       seed=st.integers(0, 1000), gap=st.integers(0, 2), solver=st.sampled_from(["primal", "dual", "auto"]))
+def test_any_size_and_solver_equals_the_brute_force(n, widths, t, seed, gap, solver):
+    Xs, Y = make_data(n, widths, t, seed)
+    folds, gammas = make_folds("blocks", n, n_splits=3, gap=gap), band_candidates(len(widths), 7, seed)
+    loss = brute_force(Xs, Y, folds, gammas, ALPHAS)
+    fit = banded_ridge_cv(Xs, Y, alphas=ALPHAS, n_candidates=gammas, inner_folds=folds, solver=solver)
+    np.testing.assert_allclose(fit.best_loss, loss.min((0, 1)), rtol=1e-3)
+    np.testing.assert_allclose(fit.contributions(Xs, Y).sum(0), r2_score(Y, fit.predict(Xs), multioutput="raw_values"),
+                               atol=1e-6)
 
 
 @pytest.mark.parametrize("p", [8, 120])

@@ -208,3 +208,19 @@ def test_models_with_and_without_a_space_are_compared_in_pairs():
     assert gain.ci_low.values[0, 0, 1] > 0 and gain.ci_low.values[0, 0, 0] < 0.05  # b drives the second neuroid
     parts = na.partition_variance(spaces, responses, n_bootstraps=60, **FEW)
     np.testing.assert_allclose(gain.ci_low.values[0, 0], parts.ci_low.sel(space="b, unique").values[0], atol=1e-4)
+
+
+def test_delayed_features_stand_in_their_band():
+    spaces, responses = toy(n=120, dim="time", sfreq=0.5)
+    options = FEW | {"gap": 6.0, "delays": [2.0, 4.0, 6.0]}
+    both = na.encode_banded(spaces, responses, **options)
+    assert both.n_features.item() == 3 * 13 and attrs_of(both)["delays"] == [2.0, 4.0, 6.0]
+    by_hand = {}
+    for name, space in spaces.items():
+        late = [np.vstack([np.zeros((k, space.shape[1])), space.values[:-k]]) for k in (1, 2, 3)]
+        by_hand[name] = make_features(np.hstack(late), space.time.values, model=name, dim="time")
+    again = na.encode_banded(by_hand, responses, gap=6.0, **FEW)
+    np.testing.assert_allclose(both.score, again.score, atol=1e-5)
+    plain = na.encode({"a": spaces["a"]}, responses, **{k: v for k, v in options.items() if k != "n_candidates"})
+    alone = na.encode_banded({"a": spaces["a"]}, responses, **options)
+    np.testing.assert_allclose(alone.score, plain.score, atol=1e-4)
