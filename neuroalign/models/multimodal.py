@@ -59,6 +59,7 @@ class Multimodal(Family):
             rows = [s for s in stimuli if HAS[modality](s)]
             if rows and modality in model.processors:
                 model.processors[modality].check(rows)
+        _refuse_placeholders(model, stimuli)
 
     def length(self, model: LoadedModel, stimulus: Mapping) -> int:
         """Return about how many tokens the stimulus has beside those of its picture, which are alike."""
@@ -78,6 +79,18 @@ class Multimodal(Family):
     def assemble(self, model: LoadedModel, stimuli: Sequence[Mapping]) -> Inputs:
         """Make the batch of stimuli that were checked."""
         raise NotImplementedError
+
+
+def _refuse_placeholders(model: LoadedModel, stimuli: Sequence[Mapping]) -> None:
+    """Raise `BadStimuli` for texts with a token that stands for a picture: the model would look for one more."""
+    config, tokenizer = getattr(model.module, "config", None), getattr(model.processors.get("text"), "tokenizer", None)
+    ids = [getattr(config, f"{modality}_token_id", None) for modality in ("image", "video", "audio") if tokenizer]
+    for mark in (tokenizer.convert_ids_to_tokens(i) for i in ids if i is not None):
+        wrong = [s["stimulus_id"] for s in stimuli if mark and has_text(s) and mark in s["text"]]
+        if wrong:
+            raise BadStimuli(f"the text holds {mark!r}, which stands for a picture, sound or film in the sequence of "
+                             "the model.", wrong, "Take it out of the text; the picture is put before the text by "
+                             "itself.")
 
 
 @dataclass(frozen=True)

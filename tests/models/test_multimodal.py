@@ -1,5 +1,7 @@
 """What holds for every multimodal family: streams, batches, runs by modality, extraction and verification."""
 
+import re
+
 import numpy as np
 import pytest
 import tiny_multimodal
@@ -112,6 +114,16 @@ def test_vilt_keeps_its_patches_in_order_and_equals_transformers(tiny_model, run
         distance = torch.cdist(block[0], state[0]).min(1)
         assert float(distance.values.max()) < 1e-3
         assert sorted(distance.indices.tolist()) == list(range(block.shape[1]))
+
+
+@pytest.mark.parametrize("model_type", (*tiny_multimodal.DECODERS, "blip-2", "mllama"))
+def test_a_placeholder_in_a_text_is_refused_by_name(model_type, tiny_model, pairs):
+    model = tiny_model(model_type)
+    mark = model.processors["text"].tokenizer.convert_ids_to_tokens(model.module.config.image_token_id)
+    wrong = [pairs[0], pairs[1] | {"text": f"{mark} what is it"}]
+    with pytest.raises(BadStimuli, match=f"the text holds '{re.escape(mark)}'.*put before the text by itself") as error:
+        model.adapter.check(model, wrong)
+    assert error.value.ids == (pairs[1]["stimulus_id"],)
 
 
 @pytest.mark.parametrize("model_type", tiny_multimodal.DECODERS)
