@@ -123,8 +123,8 @@ def make_nuisance(nuisance, spaces, responses: xr.DataArray, timing: EventTiming
     ----------
     nuisance : None, name, DataArray, or list of them
         A name is a coord of the responses on their sample dim, or of the features on theirs, or ``"word_rate"``:
-        one impulse an event, convolved as the features are. A DataArray stands on the sample dim of the
-        responses, or holds events with ``onset``.
+        one impulse an event, convolved or downsampled as the features are (where those are averaged, it is counted).
+        A DataArray stands on the sample dim of the responses, or holds events with ``onset``.
 
     Returns
     -------
@@ -221,7 +221,9 @@ def _nuisance_block(item, spaces, responses, timing):
             return space[item].values, item
         if dim == "time" and own != "time" and timing.places_events:
             if item == "word_rate":
-                return convolve(word_rate(space).sortby("onset"), responses, timing), item
+                # The mean of ones is one: a rate counts the events of a sample.
+                counted = replace(timing, downsample=None) if timing.downsample == "mean" else timing
+                return convolve(word_rate(space).sortby("onset"), responses, counted), item
             if item in space.coords and space[item].dims == (own,):
                 values = np.asarray(space[item].values, float)[:, None]
                 events = space.isel(feature=[0]).transpose(own, "feature").copy(data=values)
