@@ -84,13 +84,16 @@ def encode(
     else:
         scores = na.encode(features, recorded, ceiling=ceiling, layer="nested" if nested else "each",
                            n_bootstraps=bootstraps, **options)
-    _finish(scores, out)
+    finish(scores, out)
 
 
 def compare(
     models: Models,
     stimuli: Stimuli,
-    targets: Annotated[str, typer.Option(help="Data set with RDMs, or a CSV (pairs, or a square matrix) or netCDF.")],
+    targets: Annotated[str | None, typer.Option(help="Data set with RDMs, or a CSV (pairs, or a square matrix) or "
+                                                     "netCDF.")] = None,
+    responses: Annotated[str | None, typer.Option(help="Instead: responses, by region (data set, CSV or netCDF). With "
+                                                       "neither, the spaces are compared with one another.")] = None,
     layers: Layers = ["all"],  # noqa: B006
     streams: Streams = None,
     pooling: Pooling = "mean",
@@ -107,19 +110,25 @@ def compare(
     quiet: Quiet = False,
     zoo: Zoo = None,
 ) -> None:
-    """Compare representational geometry (RSA, CKA) of features and recorded data."""
+    """Compare the geometry of features with recorded data or other features (RSA, CKA, CCA, shape, neighbours)."""
     import neuroalign as na
 
+    if targets is not None and responses is not None:
+        raise typer.BadParameter("give --targets or --responses, not both.", param_hint="--responses")
     features = na.extract(
         list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, pooling=pooling,
         store=store, device=device, random_state=random_state, progress=not quiet, zoo=zoo,
     )
+    if responses is not None:
+        other = na.load_responses(responses)
+    else:
+        other = features if targets is None else na.load_rdms(targets)
     scores = na.compare(
-        features, na.load_rdms(targets), rdm=rdm, ceiling=ceiling, n_permutations=permutations,
+        features, other, rdm=rdm, ceiling=ceiling, n_permutations=permutations,
         n_bootstraps=bootstraps, on_missing=on_missing, device=device, random_state=random_state,
         **({"metric": tuple(metric)} if metric else {}),
     )
-    _finish(scores, out)
+    finish(scores, out)
 
 
 def report(
@@ -135,14 +144,18 @@ def report(
     print(f"report: {path}")
 
 
-def _finish(scores, out: Path | None) -> None:
+def finish(scores, out: Path | None) -> None:
+    from neuroalign.alignment import METRICS
     from neuroalign.cli.tables import print_table
     from neuroalign.data import scores as score_tools
 
     frame = score_tools.to_frame(scores).dropna(axis="columns", how="all")
-    wanted = ["metric", "space", "neuroid", "target", "time_bin", "score", "baseline", "ceiling_lower", "ceiling",
-              "ci_low", "ci_high", "p", "q", "n"]
-    shown = frame[[c for c in wanted if c in frame]].sort_values("score", ascending=False)
+    wanted = ["metric", "space", "space_b", "neuroid", "target", "time_bin", "score", "baseline", "ceiling_lower",
+              "ceiling", "ci_low", "ci_high", "p", "q", "n"]
+    lower = frame["metric"].isin([m for m in frame["metric"].unique() if m in METRICS
+                                  and METRICS[m].direction == "lower"])
+    better = frame["score"].where(~lower, -frame["score"])
+    shown = frame.loc[better.sort_values(ascending=False).index, [c for c in wanted if c in frame]]
     shown = shown.astype({"n": "Int64"} if "n" in shown else {})
     print_table(shown.head(40), title=f"{len(frame)} scores" + (", best 40" if len(frame) > 40 else ""))
     if out is not None:

@@ -76,6 +76,20 @@ def test_compare_and_report(tmp_path):
     assert "minilm" in (tmp_path / "report.html").read_text()
 
 
+def test_spaces_are_compared_with_one_another_without_targets(sentences, tmp_path):
+    names = ["svcca", "cca.heldout", "shape.procrustes", "predictivity.forward", "cka.debiased"]
+    out = run("compare", "minilm", "--stimuli", sentences / "texts.csv", "--layers", "encoder.layer.0", "--layers",
+              "encoder.layer.5", "--stream", "all", *(a for m in names for a in ("--metric", m)), "--permutations", "9",
+              "--out", tmp_path / "own.nc", "--quiet")
+    assert out.returncode == 0, out.stderr
+    found = scores.load(tmp_path / "own.nc")
+    assert found.metric.values.tolist() == names and found.score.dims == ("metric", "space", "space_b")
+    near = found.score.sel(metric="shape.procrustes").values
+    assert near[0, 0] < 1e-5 and near[0, 1] > 0.05
+    out = run("compare", "minilm", "--stimuli", sentences / "texts.csv", "--targets", "lee50", "--responses", "x.nc")
+    assert out.returncode == 2 and "not both" in out.stderr
+
+
 def test_report_of_an_empty_folder_says_what_to_do(tmp_path):
     out = run("report", tmp_path)
     assert out.returncode == 1 and "no Scores" in out.stderr
