@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from neuroalign.cli.analyse import Missing, Out, Pooling, _finish
+from neuroalign.cli.analyse import Missing, Out, Pooling, finish
 from neuroalign.cli.models import (
     Device,
     Layers,
@@ -65,7 +65,7 @@ def partition(
         n_bootstraps=bootstraps, nuisance=nuisance, hrf=hrf, at=at, cv=cv, n_splits=n_splits, reduce=reduce,
         ceiling=ceiling, on_missing=on_missing, device=device, random_state=random_state,
     )
-    _finish(scores, out)
+    finish(scores, out)
 
 
 def _bands(spaces: list[str], by: str) -> dict[str, list[str]]:
