@@ -1,10 +1,11 @@
 """Ridge on every delay within a range, without the matrix of delayed features.
 
 The Gram matrix of delayed features is made of blocks that depend on the difference of two delays only, but for the
-samples at the edges: its first row of blocks takes one product with the series, and every further block is the one
-above and left of it, plus the sample that enters the window and minus the one that leaves it. Sums over rows add up,
-so each fold is a sum over stretches of the recording; errors of held-out rows come from the Gram matrix of the test
-rows, with no prediction made.
+samples at the edges: its first row of blocks are correlations of the series at short lags, and every further block is
+the one above and left of it, plus the sample that enters the window and minus the one that leaves it. Correlations
+are summed over short pieces of the recording as products of their spectra. Sums over rows add up, so each fold is a
+sum over stretches of the recording; errors of held-out rows come from the Gram matrix of the test rows, with no
+prediction made.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuroalign.alignment.ridge import ALPHAS, SMALL, _check_alphas, _check_inner, _check_targets, _Targets
+from neuroalign.alignment.ridge import ALPHAS, SMALL, TargetBlock, check_alphas, check_inner, check_targets
 from neuroalign.alignment.table import Table
 from neuroalign.errors import list_ids
 from neuroalign.features.delays import run_rows
@@ -21,7 +22,8 @@ from neuroalign.linalg import eigh_psd, needs_float64, resolve, rows_per_chunk, 
 __all__ = ["LaggedPlan", "LaggedSeries", "plan_lagged"]
 
 CHUNK = 2**17  # numbers of the delayed matrix that are made at a time: they stay in the processor's cache
-LARGE = 2**22  # numbers in the delayed matrix from which products are made in float32, where that is precise enough
+PIECES = 2**20  # numbers of pieces of the series that are transformed at a time
+WIDE = 256  # columns from which decompositions are made in float32, where that is precise enough
 SCATTERED = 8  # rows that a stretch has at least on average, where its structure pays off
 CONSTANT = 1e-6  # a column whose spread is below this share of its size is taken for constant
 
@@ -36,11 +38,9 @@ class LaggedSeries:
         Delays, every one from the first to the last.
     runs : array of shape (n,), optional
     device : torch device
-    dtype : torch dtype
-        Of the products; their sums are float64.
     """
 
-    def __init__(self, X, samples: np.ndarray, runs, device: torch.device, dtype: torch.dtype = torch.float64):
+    def __init__(self, X, samples: np.ndarray, runs, device: torch.device):
         X = X[:, :] if isinstance(X, Table) else X
         X = np.asarray(X.detach().cpu() if isinstance(X, torch.Tensor) else X, dtype=np.float64)
         if X.ndim != 2 or not X.shape[1]:
@@ -61,25 +61,22 @@ class LaggedSeries:
         buffer = np.concatenate(parts)
         self.n, self.p, self.n_lags = len(X), X.shape[1], len(samples)
         self.buffer = torch.as_tensor(buffer, device=device)
-        self.windows = self._view(self.buffer)
-        self.set_dtype(dtype)
+        self.windows = self.buffer.as_strided((len(buffer) - self.n_lags + 1, self.width), (self.p, 1))
 
-    def set_dtype(self, dtype: torch.dtype) -> None:
-        """Choose the dtype of the products."""
-        self.dtype, self._read = dtype, self._view(self.buffer.to(dtype))
-
-    def _view(self, buffer):
-        return buffer.as_strided((len(buffer) - self.n_lags + 1, self.n_lags * self.p), (self.p, 1))
+    @property
+    def width(self) -> int:
+        """Number of delayed columns."""
+        return self.n_lags * self.p
 
     def chunks(self, rows: np.ndarray):
         """Yield the delayed rows in blocks: where they are in `rows`, and the block."""
-        size = max(16, CHUNK // (self.n_lags * self.p))
+        size = max(16, CHUNK // (self.width))
         for k in range(0, len(rows), size):
             starts = self.starts[rows[k:k + size]]
             if (np.diff(starts) == 1).all():
-                block = self._read[int(starts[0]):int(starts[-1]) + 1].contiguous()
+                block = self.windows[int(starts[0]):int(starts[-1]) + 1].contiguous()
             else:
-                block = self._read[torch.as_tensor(starts, device=self.buffer.device)]
+                block = self.windows[torch.as_tensor(starts, device=self.buffer.device)]
             yield slice(k, k + len(starts)), block
 
     def edges(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,11 +86,70 @@ class LaggedSeries:
         return np.r_[starts[:1], starts[breaks + 1]], np.r_[starts[breaks], starts[-1:]] + 1
 
 
+class _Part:
+    """Rows that are summed together, with the spectra of the pieces of the series that their windows lie in.
+
+    There are no spectra of rows that do not follow each other, whose pieces would be as many as they are.
+    """
+
+    def __init__(self, series: LaggedSeries, rows: np.ndarray, places: np.ndarray):
+        self.series, self.rows, self.places = series, rows, places
+        self.begins, self.ends = series.edges(rows)
+        self.scattered = SCATTERED * len(self.begins) > len(rows)
+        if self.scattered:
+            return
+        self.size = 2 ** int(np.ceil(np.log2(max(4 * series.n_lags, 128))))
+        step = self.size - series.n_lags + 1  # rows of a piece: the windows of all of them lie within it
+        starts = np.concatenate([np.arange(a, b, step) for a, b in zip(self.begins, self.ends)])
+        stops = np.concatenate([np.minimum(np.arange(a, b, step) + step, b) for a, b in zip(self.begins, self.ends)])
+        counts = stops - starts
+        within = np.arange(step) < counts[:, None]
+        taken = np.cumsum(counts)[:, None] - counts[:, None] + np.arange(step)
+        device = series.buffer.device
+        self.taken = torch.as_tensor(np.where(within, taken, len(rows)), device=device)
+        # What a piece holds beyond the end of the series meets no row.
+        index = np.minimum(starts[:, None] + np.arange(self.size), len(series.buffer) - 1)
+        pieces = series.buffer.T.contiguous()[:, torch.as_tensor(index, device=device)]
+        self.spectra = torch.fft.rfft(pieces).permute(2, 1, 0).contiguous()
+
+    def correlate(self, values: torch.Tensor) -> torch.Tensor:
+        """Return ``values.T @ delayed rows``, for values of the rows, shape (n_columns, width)."""
+        if self.scattered:
+            total = torch.zeros(values.shape[1], self.series.width, dtype=values.dtype, device=values.device)
+            for where, window in self.series.chunks(self.rows):
+                total.addmm_(values[where].T, window)
+            return total
+        padded = torch.cat([values.T, torch.zeros_like(values[:1].T)], 1).contiguous()
+        product = torch.zeros(len(self.spectra), values.shape[1], self.series.p, dtype=self.spectra.dtype,
+                              device=values.device)
+        at_once = max(1, PIECES // (values.shape[1] * self.size))
+        for k in range(0, len(self.taken), at_once):
+            spectra = torch.fft.rfft(padded[:, self.taken[k:k + at_once]], n=self.size)
+            product.baddbmm_(spectra.permute(2, 0, 1).conj(), self.spectra[:, k:k + at_once])
+        lagged = torch.fft.irfft(product, n=self.size, dim=0)[:self.series.n_lags]
+        return lagged.permute(1, 0, 2).reshape(values.shape[1], self.series.width)
+
+    def sums(self) -> "_Sums":
+        """Return the sums of the delayed features."""
+        series, n = self.series, len(self.rows)
+        device = series.buffer.device
+        now = torch.as_tensor(series.starts[self.rows], device=device)
+        left = (series.windows if self.scattered else series.buffer)[now]
+        total = self.correlate(torch.cat([left, torch.ones_like(left[:, :1])], 1))
+        index = np.zeros(0, int) if self.scattered else np.r_[self.ends, self.begins]
+        edges = series.windows[torch.as_tensor(index, device=device)]
+        signs = torch.ones(len(edges), dtype=edges.dtype, device=device)
+        signs[len(edges) // 2:] = -1
+        if self.scattered:
+            return _Sums(n, total[-1], torch.zeros_like(total[:series.p]), edges, signs, total[:-1])
+        return _Sums(n, total[-1], total[:-1], edges, signs)
+
+
 @dataclass(frozen=True)
 class _Sums:
     """Sums over some rows of the delayed features: number, columns, the first blocks of the Gram matrix, edges.
 
-    `rest` is the Gram matrix of rows that do not follow each other, whose edges would be as many as they are.
+    `rest` is the Gram matrix of rows that do not follow each other.
     """
 
     n: int
@@ -102,23 +158,6 @@ class _Sums:
     edges: torch.Tensor
     signs: torch.Tensor
     rest: torch.Tensor | float = 0.0
-
-    @classmethod
-    def of(cls, series: LaggedSeries, rows: np.ndarray) -> "_Sums":
-        width = series.n_lags * series.p
-        begins, ends = series.edges(rows)
-        scattered = SCATTERED * len(begins) > len(rows)
-        n_left = width if scattered else series.p
-        total = torch.zeros(n_left + 1, width, dtype=torch.float64, device=series.buffer.device)
-        for _, block in series.chunks(rows):
-            _add_product(total, torch.cat([block[:, :n_left], torch.ones_like(block[:, :1])], 1), block)
-        index = np.zeros(0, int) if scattered else np.r_[ends, begins]
-        edges = series.windows[torch.as_tensor(index, device=total.device)]
-        signs = torch.ones(len(edges), dtype=torch.float64, device=edges.device)
-        signs[len(edges) // 2:] = -1
-        if scattered:
-            return cls(len(rows), total[-1], torch.zeros_like(total[:series.p]), edges, signs, total[:-1])
-        return cls(len(rows), total[-1], total[:-1], edges, signs)
 
     @classmethod
     def add(cls, parts: list["_Sums"]) -> "_Sums":
@@ -139,13 +178,6 @@ class _Sums:
             gram[i, :, i * p:] = torch.addmm(gram[i - 1][:, above], signed[:, entering].T, self.edges[:, above])
         whole = gram.view(width, width).triu_()
         return whole + whole.triu(1).T + self.rest
-
-
-def _add_product(total, left, right) -> None:
-    if left.dtype == total.dtype:
-        total.addmm_(left.T, right)
-    else:
-        total += left.T @ right
 
 
 @dataclass(frozen=True)
@@ -237,7 +269,7 @@ class LaggedPlan:
         for part, block, weights, alpha, loss in self._solve(Y, rows):
             offset = -(self._whole.mean @ weights)
             for where, window in self._series.chunks(self._test_rows):
-                values = to_numpy(window @ weights.to(window.dtype) + offset) * block.sd + block.mean
+                values = to_numpy(torch.addmm(offset, window, weights)) * block.sd + block.mean
                 prediction[where, part] = np.where(block.valid, values, np.nan)
             best[part] = np.where(block.valid, alpha, np.nan)
             if loss is not None:
@@ -266,13 +298,13 @@ class LaggedPlan:
                 None if losses[0] is None else np.concatenate(losses, 1))
 
     def _solve(self, Y, rows):
-        """Yield for each chunk of targets: columns, `_Targets`, weights of the delayed columns, penalties, loss."""
-        n_targets = _check_targets(Y, rows, self.n_samples)
-        width = self._series.n_lags * self._series.p
-        size = rows_per_chunk(8 * (3 * self.n_samples + (len(self._parts) + 8) * width), self._whole.values.device)
+        """Yield for each chunk of targets: columns, `TargetBlock`, weights of the delayed columns, penalties, loss."""
+        n_targets = check_targets(Y, rows, self.n_samples)
+        width = self._series.width
+        size = rows_per_chunk(8 * (4 * self.n_samples + (len(self._parts) + 16) * width), self._whole.values.device)
         for start in range(0, n_targets, size):
             part = slice(start, min(start + size, n_targets))
-            block = _Targets.of(Y[:, part] if rows is None else Y[rows, part], self._whole.values)
+            block = TargetBlock.of(Y[:, part] if rows is None else Y[rows, part], self._whole.values)
             sums = self._target_sums(block.values)
             loss = None if len(self.alphas) == 1 else self._loss(sums)
             best = torch.zeros(block.values.shape[1], dtype=torch.long) if loss is None else loss.argmin(0).cpu()
@@ -284,14 +316,9 @@ class LaggedPlan:
 
     def _target_sums(self, values) -> list["_TargetSums"]:
         sums = []
-        for rows, places in self._parts:
-            own = values[places]
-            narrow = own.to(self._series.dtype)
-            cross = torch.zeros(self._series.n_lags * self._series.p, values.shape[1], dtype=values.dtype,
-                                device=values.device)
-            for where, window in self._series.chunks(rows):
-                _add_product(cross, window, narrow[where])
-            sums.append(_TargetSums(len(rows), cross, own.sum(0), own.square().sum(0)))
+        for part in self._parts:
+            own = values[part.places]
+            sums.append(_TargetSums(len(own), part.correlate(own).T, own.sum(0), own.square().sum(0)))
         return sums
 
     def _loss(self, sums):
@@ -347,7 +374,7 @@ def plan_lagged(X, samples, *, runs=None, train=None, test=None, alphas=ALPHAS, 
     inner_folds : Folds or iterable of (train, test), optional
         Over the training rows.
     """
-    alphas = _check_alphas(alphas)
+    alphas = check_alphas(alphas)
     if isinstance(inner_folds, str):
         raise ValueError(f"inner_folds: got {inner_folds!r}; delays have no leave-one-out error in closed form. Pass "
                          "folds (neuroalign.stats.make_folds).")
@@ -356,22 +383,22 @@ def plan_lagged(X, samples, *, runs=None, train=None, test=None, alphas=ALPHAS, 
         device = torch.device("cpu")
     series = LaggedSeries(X, np.asarray(samples), runs, device)
     train = np.arange(series.n) if train is None else np.asarray(train)
-    folds = _check_inner(inner_folds, len(train), len(alphas))
+    folds = check_inner(inner_folds, len(train), len(alphas))
     places, sides = _split_rows(len(train), folds)
-    series.set_dtype(_narrowest(series, len(train), alphas.min(), standardize))
-    sums = [_Sums.of(series, train[place]) for place in places]
-    if series.dtype == torch.float32 and needs_float64(_rounded(_Sums.add(sums), standardize), alphas.min()):
-        series.set_dtype(torch.float64)
-        sums = [_Sums.of(series, train[place]) for place in places]
+    parts = [_Part(series, train[place], place) for place in places]
+    sums = [part.sums() for part in parts]
+    whole = _Basis.of(_Sums.add(sums), None, standardize, only=alphas[0] if len(alphas) == 1 else None)
+    dtype = torch.float64
+    if series.width >= WIDE and len(whole.values):
+        # The largest eigenvalue stands for the matrix: it says what float32 would lose beside the penalty.
+        dtype = torch.float64 if needs_float64(whole.values[-1:].float(), alphas.min()) else torch.float32
     inner = []
     for pair in sides:
         fit, held_out = (_Sums.add([sums[k] for k in side]) for side in pair)
-        inner.append((_Basis.of(fit, held_out, standardize, series.dtype), *pair))
-    whole = _Basis.of(_Sums.add(sums), None, standardize, only=alphas[0] if len(alphas) == 1 else None)
+        inner.append((_Basis.of(fit, held_out, standardize, dtype), *pair))
     test = np.zeros(0, int) if test is None else np.asarray(test)
-    products = str(series.dtype).removeprefix("torch.")
-    return LaggedPlan(alphas, f"delays, {products} products, float64 decomposition", len(train), series, test,
-                      tuple((train[place], place) for place in places), tuple(inner), whole)
+    return LaggedPlan(alphas, "delays, float64 decomposition", len(train), series, test, tuple(parts), tuple(inner),
+                      whole)
 
 
 def _split_rows(n: int, folds):
@@ -391,23 +418,3 @@ def _split_rows(n: int, folds):
         label = np.unique(2 * label + inside, return_inverse=True)[1]
     places = [np.flatnonzero(label == k) for k in range(label.max(initial=0) + 1)]
     return places, [tuple(np.unique(label[rows]) for rows in pair) for pair in folds]
-
-
-def _narrowest(series: LaggedSeries, n: int, smallest: float, standardize: bool) -> torch.dtype:
-    """Return float32 for a large problem, unless its Gram matrix is bound to need more."""
-    width = series.n_lags * series.p
-    scale = np.sqrt(width) if standardize else float(series.buffer.square().mean(0).norm()) * np.sqrt(series.n_lags)
-    least = torch.tensor([n * scale], dtype=torch.float32)
-    small = series.n * width < LARGE
-    return torch.float64 if small or needs_float64(least, smallest) else torch.float32
-
-
-def _rounded(sums: _Sums, standardize: bool) -> torch.Tensor:
-    """Return what was rounded, in the units of the penalty: the Gram matrix before its mean was taken off."""
-    gram = sums.gram()
-    if standardize:
-        spread = (gram.diagonal() - sums.columns.square() / sums.n).clamp_min(0).sqrt()
-        constant = spread <= CONSTANT * gram.diagonal().sqrt()
-        scale = torch.where(constant, 0.0, np.sqrt(sums.n) / spread)
-        gram *= scale[:, None] * scale
-    return gram.float()

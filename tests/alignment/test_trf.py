@@ -7,7 +7,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import neuroalign as na
 from neuroalign.alignment import TRFEncoder, lag_scores, lagged, nulls, ridge_cv, trf_cv
-from neuroalign.alignment.lagged import plan_lagged
 from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of
 from neuroalign.features import delay, events_to_samples, word_rate
@@ -82,7 +81,7 @@ def test_a_range_of_delays_equals_the_delayed_matrix(runs, nuisance, monkeypatch
     mine = features.isel(feature=[0]) if nuisance else features
     options = {"alphas": ALPHAS, "nuisance": other, "keep": ["prediction", "null"], "n_permutations": 4, "gap": 3.0}
     scores = na.encode(mine, responses, trf=(-0.5, 2.0), **options)
-    assert set(attrs_of(scores)["solver"].values()) == {"delays, float64 products, float64 decomposition"}
+    assert set(attrs_of(scores)["solver"].values()) == {"delays, float64 decomposition"}
     some = na.encode(mine, responses, delays=[-0.5, 0, 0.5, 1.0, 1.5, 2.0], **options)
     monkeypatch.setattr(nulls.Fitter, "_by_structure", lambda self, X: False)
     by_matrix = na.encode(mine, responses, trf=(-0.5, 2.0), **options)
@@ -228,23 +227,21 @@ def test_targets_in_chunks_and_features_without_spread(monkeypatch):
 
 
 @pytest.mark.parametrize("standardize", [True, False])
-def test_large_problems_take_float32_where_that_is_enough(standardize, monkeypatch):
+def test_folds_of_wide_problems_are_decomposed_in_float32_where_that_is_enough(standardize, monkeypatch):
     X, Y = series(n=1200)
     folds = make_folds("blocks", 1200, n_splits=3, gap=6)
-    options = {"tmin": -0.2, "tmax": 0.4, "sfreq": 10, "standardize": standardize}
+    options = {"tmin": -0.2, "tmax": 0.4, "sfreq": 10, "standardize": standardize, "inner_folds": folds}
     alphas = np.array([3000.0, 1e5])
-    wide = trf_cv(X, Y, alphas=alphas, inner_folds=folds, **options)
-    monkeypatch.setattr(lagged, "LARGE", 0)
-    plan = plan_lagged(X, np.arange(-2, 5), alphas=alphas, inner_folds=folds, standardize=standardize)
-    assert plan.solver.startswith("delays, float32")
-    narrow = trf_cv(X, Y, alphas=alphas, inner_folds=folds, **options)
-    assert np.abs(narrow.weights - wide.weights).max() > 0
-    np.testing.assert_allclose(narrow.weights, wide.weights, atol=1e-5)
+    wide = trf_cv(X, Y, alphas=alphas, **options)
+    monkeypatch.setattr(lagged, "WIDE", 0)
+    narrow = trf_cv(X, Y, alphas=alphas, **options)
+    assert np.abs(narrow.loss - wide.loss).max() > 0
     np.testing.assert_allclose(narrow.loss, wide.loss, rtol=1e-5)
-    # A small penalty, or a mean far from zero, asks for more.
-    for series_, alpha in ((X, 0.1), (X + 1e3, 3000.0)):
-        plan = plan_lagged(series_, np.arange(-2, 5), alphas=[alpha], standardize=standardize)
-        assert plan.solver.startswith("delays, float64")
+    np.testing.assert_array_equal(narrow.weights, wide.weights)
+    small = [0.01, 0.1]  # asks for more
+    precise = trf_cv(X, Y, alphas=small, **options)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(precise.loss, trf_cv(X, Y, alphas=small, **options).loss)
 
 
 def test_the_delayed_matrix_is_never_made(monkeypatch):
@@ -260,7 +257,8 @@ def test_the_delayed_matrix_is_never_made(monkeypatch):
     monkeypatch.setattr(lagged, "CHUNK", 2**13)
     fit = trf_cv(X, Y, tmin=0.0, tmax=0.31, sfreq=100, alphas=[1.0])
     fit.predict(X)
-    assert max(sizes) == 64 and sum(sizes) == 3 * 2000
+    assert max(sizes) == 64 and sum(sizes) == 2000  # for predictions; fits take spectra
+    assert fit.weights.shape == (4, 32, 3)
 
 
 def test_weights_equal_mtrf_with_its_scaling():
