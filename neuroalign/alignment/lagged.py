@@ -317,8 +317,9 @@ class LaggedPlan:
     def _target_sums(self, values) -> list["_TargetSums"]:
         sums = []
         for part in self._parts:
-            own = values[part.places]
-            sums.append(_TargetSums(len(own), part.correlate(own).T, own.sum(0), own.square().sum(0)))
+            own = values if len(part.places) == len(values) else values[part.places]
+            squares = torch.einsum("ij,ij->j", own, own)
+            sums.append(_TargetSums(len(own), part.correlate(own).T, own.sum(0), squares))
         return sums
 
     def _loss(self, sums):
