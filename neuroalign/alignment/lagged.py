@@ -202,7 +202,7 @@ class _Basis:
         moment.addr_(mean, mean, alpha=-train.n)
         spread = moment.diagonal().clamp_min(0).sqrt()
         constant = spread <= CONSTANT * size
-        scale = torch.where(constant, 0.0, np.sqrt(train.n) / spread if standardize else 1.0).to(spread)
+        scale = torch.where(constant, 0.0, train.n**0.5 / spread if standardize else 1.0).to(spread)
         values, axes = _decompose(moment.mul_(scale[:, None]).mul_(scale).to(dtype), only)
         axes *= scale[:, None].to(dtype)
         if test is None:

@@ -144,6 +144,8 @@ def _find_lags(responses, delays, trf) -> Lags | None:
     if sample_dim(responses) != "time":
         raise ValueError(f"{'trf' if delays is None else 'delays'}: the responses stand on {sample_dim(responses)!r}; "
                          "only those on 'time' can be later than features.")
+    if trf is not None and np.shape(trf) != (2,):
+        raise ValueError(f"trf: got {trf!r}, expected two numbers, the first and the last delay in seconds.")
     step, runs = series_clock(responses)
     samples = delay_samples(delays, 1 / step) if trf is None else delay_range(*trf, 1 / step)
     return Lags(samples, samples * step, runs, np.zeros((responses.sizes["time"], 0)))

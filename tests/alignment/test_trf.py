@@ -144,6 +144,7 @@ def test_events_are_brought_to_the_samples_and_delayed(how):
 @pytest.mark.parametrize(("change", "options", "words"), [
     (lambda f, r: (f, r), {"delays": [0, 0.7]}, r"delays: '0.7' s are not whole samples"),
     (lambda f, r: (f, r), {"delays": [0], "trf": (0, 1)}, r"not both"),
+    (lambda f, r: (f, r), {"trf": 0.5}, r"trf: got 0.5, expected two numbers"),
     (lambda f, r: (f, r), {"trf": (1, 0)}, r"tmin, tmax: got 1 and 0"),
     (lambda f, r: (f[:, :1].rename(time="stimulus").assign_coords(stimulus_id=("stimulus", np.arange(300))),
                    r.rename(time="stimulus").assign_coords(stimulus_id=("stimulus", np.arange(300)))),
