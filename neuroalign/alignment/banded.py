@@ -18,14 +18,14 @@ from neuroalign.alignment.band_refine import refine_deltas, solves_at_once
 from neuroalign.alignment.ridge import (
     ALPHAS,
     CACHE,
-    _add_squared_errors,
-    _check_alphas,
-    _check_inner,
-    _check_targets,
-    _prepare,
+    TargetBlock,
     _safe_divide,
-    _Targets,
+    add_squared_errors,
+    check_alphas,
+    check_inner,
+    check_targets,
     operations,
+    prepare_design,
 )
 from neuroalign.errors import check_option
 from neuroalign.linalg import needs_float64, resolve, rows_per_chunk, thread_limit, to_numpy
@@ -80,7 +80,7 @@ def banded_ridge_cv(Xs: Sequence, Y, *, alphas=ALPHAS, n_candidates=20, inner_fo
     >>> fit.gammas.round(2).ravel().tolist()
     [1.0, 0.0]
     """
-    alphas = _check_alphas(alphas)
+    alphas = check_alphas(alphas)
     n, p = np.shape(Y)[0], sum(np.shape(X)[-1] for X in Xs)
     with thread_limit(operations((n, p), np.shape(Y), len(alphas))):
         plan = plan_banded(Xs, alphas=alphas, n_candidates=n_candidates, inner_folds=inner_folds, refine=refine,
@@ -125,7 +125,7 @@ def plan_banded(Xs: Sequence, X_tests: Sequence | None = None, *, alphas=ALPHAS,
     hold : bool
         Keep the decompositions of all candidates, for many calls of `BandedPlan.predict`.
     """
-    alphas = _check_alphas(alphas)
+    alphas = check_alphas(alphas)
     check_option("solver", solver, ("auto", "primal", "dual"))
     Xs, n = _check_bands(Xs)
     X_tests = [None] * len(Xs) if X_tests is None else list(X_tests)
@@ -139,7 +139,7 @@ def plan_banded(Xs: Sequence, X_tests: Sequence | None = None, *, alphas=ALPHAS,
     if inner_folds is None and (n_choices > 1 or refine):
         raise ValueError(f"inner_folds: needed to choose between {len(candidates)} candidates and {len(alphas)} alphas"
                          f"{' and to refine them' if refine else ''}. Pass folds (neuroalign.stats.make_folds).")
-    folds = _check_inner(inner_folds, n, n_choices + bool(refine))
+    folds = check_inner(inner_folds, n, n_choices + bool(refine))
     device = resolve(device)
     widths = [np.shape(X)[1] for X in Xs]
     ends = np.cumsum(widths)
@@ -246,13 +246,13 @@ class BandedPlan:
         return prediction, best_alpha, gammas, parts
 
     def _chunks(self, Y, rows):
-        n_targets = _check_targets(Y, rows, self.n_samples)
+        n_targets = check_targets(Y, rows, self.n_samples)
         numbers = 3 * self.n_samples + 3 * self._whole.size + len(self.candidates) * len(self.alphas)
         size = rows_per_chunk(4 * numbers, self._shift.device)
         for start in range(0, n_targets, size):
             part = slice(start, min(start + size, n_targets))
             block = Y[:, part] if rows is None else Y[rows, part]
-            yield part, _Targets.of(block, torch.empty(0, device=self._shift.device))
+            yield part, TargetBlock.of(block, torch.empty(0, device=self._shift.device))
 
     def _solve(self, Y):
         """Return the weights, gammas, penalties, the loss of each candidate, and the loss of what was chosen."""
@@ -317,7 +317,7 @@ class BandedPlan:
                 spectrum = self._spectrum(fold, k, dtype)
                 for start in range(0, Y.shape[1], size):
                     part = slice(start, start + size)
-                    _add_squared_errors(total[k, :, part], spectrum, spectrum.project(reduced[:, part]),
+                    add_squared_errors(total[k, :, part], spectrum, spectrum.project(reduced[:, part]),
                                         target[:, part], self.alphas)
             n_tested += len(test)
         return total / n_tested
@@ -351,7 +351,7 @@ def _stack(Xs, X_tests, standardize, device, dtype):
     parts = []
     for k, (X, test) in enumerate(zip(Xs, X_tests)):
         try:
-            parts.append(_prepare(X, test, standardize, device, dtype))
+            parts.append(prepare_design(X, test, standardize, device, dtype))
         except ValueError as error:
             raise ValueError(f"band {k}: {error}") from None
     return tuple(torch.cat(list(p), -1) for p in zip(*parts))

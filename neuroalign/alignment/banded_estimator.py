@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuroalign.alignment.banded import banded_ridge_cv
-from neuroalign.alignment.estimator import RidgeEncoder, _labels_of
+from neuroalign.alignment.estimator import RidgeEncoder, labels_of
 from neuroalign.alignment.ridge import ALPHAS
 from neuroalign.errors import list_ids
 from neuroalign.stats import make_folds
@@ -57,7 +57,7 @@ class BandedRidgeEncoder(RidgeEncoder):
 
     def fit(self, X, y, groups=None):
         """Fit features (n_samples, n_features) to targets (n_samples[, n_targets])."""
-        self.target_coords_, self._target_dims = _labels_of(y)
+        self.target_coords_, self._target_dims = labels_of(y)
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=3)
         self._flat = y.ndim == 1
         Y = y.reshape(len(y), -1)

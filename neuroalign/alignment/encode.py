@@ -5,25 +5,24 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from neuroalign.alignment.encoding_scores import (
+    KEEP,
+    LEVEL,
+    assemble,
+    check_finite,
+    compare_with_null,
+    warn_alphas,
+    warn_independent,
+)
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nested_layer import group_layers
-from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses
 from neuroalign.alignment.problem import set_up
 from neuroalign.alignment.resampling import Resampling
 from neuroalign.alignment.scoring import fold_scores, score_moments
-from neuroalign.alignment.splits import make_permutations
-from neuroalign.data import sample_dim, scores
-from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
-from neuroalign.stats import autocorrelation, ceiling_of, effective_samples
-from neuroalign.stats import fdr as adjust
+from neuroalign.errors import check_option, collect_warnings
 
 __all__ = ["encode"]
 
-KEEP = ("prediction", "null", "fold_score", "bootstrap")
-EDGE_SHARE = 0.05
-LEVEL = 0.95  # coverage of intervals
-SOME = 200  # columns that autocorrelation is estimated from
-FEW_INDEPENDENT = 30
 
 
 def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
@@ -154,7 +153,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         for space, make in makers.items():
             design = make()
             for name, table in zip(members.get(space, [space]), getattr(design.joint, "tables", [design.joint])):
-                _check_finite(getattr(table, "series", table), name, targets.ids)
+                check_finite(getattr(table, "series", table), name, targets.ids)
             results.append(_encode_space(design, space, targets, fitter, problem.layout, metrics, keep,
                                          n_permutations, options, resampling))
             if members:
@@ -163,14 +162,14 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         if columns.shape[1]:
             sums = fitter.fit(columns, targets.values).sums
             baseline = np.stack([targets.spread(score_moments(m, sums)) for m in metrics])
-        _warn_alphas(results, fitter.alphas)
-        _warn_independent(results)
+        warn_alphas(results, fitter.alphas)
+        warn_independent(results)
     attrs = {"analysis": "encode", "warnings": said, **problem.describe(),
              "aggregation": {m: m.split(".")[1] for m in metrics}, "repeats": repeats,
              "solver": {r["space"]: r["solver"] for r in results}, "fdr": fdr,
              "nulls": results[0]["null_name"] if n_permutations else None, "n_bootstraps": n_bootstraps,
              "interval": resampling.describe(LEVEL) if resampling else None}
-    return _assemble(results, problem, members, metrics, baseline, fdr, attrs)
+    return assemble(results, problem, members, metrics, baseline, fdr, attrs)
 
 
 def _chosen_depth(design, names, problem) -> np.ndarray:
@@ -198,118 +197,6 @@ def _encode_space(design, space, targets, fitter, layout, metrics, keep, n_permu
             result["ci_low"], result["ci_high"] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
             result["bootstrap"] = drawn if "bootstrap" in keep else None
         if n_permutations:
-            result |= _null(design, joint, Y, observed, fitter, layout, metrics, "null" in keep, n_permutations,
-                            options)
+            result |= compare_with_null(design, joint, Y, observed, fitter, layout, metrics, "null" in keep,
+                                        n_permutations, options)
     return result
-
-
-def _null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutations, options) -> dict:
-    by_features = design.nuisance.shape[1] > 0
-    events = len(design.events) if by_features and design.events is not None else None
-    name, orders = make_permutations(layout, n_permutations=n_permutations, events=events, **options)
-    tally = Tally(observed, len(orders) if keep else 0)
-    if by_features:
-        null_by_features(fitter, design, Y, orders, metrics, tally)
-    else:
-        null_by_responses(fitter, joint, Y, orders, metrics, tally)
-    told = {"name": name, "permuted": "events" if events else "features" if by_features else "responses",
-            "n": tally.count, "smallest_p": 1 / (1 + tally.count),
-            "min_shift": options["min_shift"] if name == "shift" else None,
-            "independent_samples": _independent(joint, Y) if layout.time_series else None}
-    return {"null_name": told, "p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
-
-
-def _assemble(results, problem, members, metrics, baseline, fdr, attrs):
-    targets, spaces, responses, outer = problem.targets, problem.spaces, problem.responses, problem.fitter.outer
-    reliability, where = problem.reliability, targets.dims
-
-    def stack(key, axis=1):
-        return np.stack([targets.spread(r[key]) for r in results], axis)
-
-    dims = ("metric", "space", *where)
-    variables = {"score": (dims, stack("score"))}
-    rho = np.broadcast_to(reliability.values, targets.shape)
-    bounds = np.stack([ceiling_of(m, rho, reliability.aggregation) for m in metrics])
-    variables["ceiling"] = (dims, np.repeat(bounds[:, None], len(results), 1))
-    variables["reliability"] = (where, np.array(rho))
-    variables["best_alpha"] = (("space", *where), stack("best_alpha", 0))
-    if members:
-        variables["chosen_depth"] = (("space", *where), stack("chosen_depth", 0))
-    counts = np.where(targets.usable, outer.test.any(0).sum(), 0).reshape(targets.shape)
-    variables["n"] = (where, counts)
-    if baseline is not None:
-        variables["baseline"] = (("metric", *where), baseline)
-    if "p" in results[0]:
-        p = stack("p")
-        families = tuple(range(2, p.ndim))
-        variables |= {"p": (dims, p), "q": (dims, adjust(p, method=fdr, axis=families)),
-                      "null_mean": (dims, stack("null_mean")), "null_sd": (dims, stack("null_sd"))}
-    for end in ("ci_low", "ci_high"):
-        if end in results[0]:
-            variables[end] = (dims, stack(end))
-    if results[0].get("bootstrap") is not None:
-        variables["bootstrap"] = (("resample", *dims), stack("bootstrap", 2))
-    if results[0].get("null") is not None:
-        variables["null"] = (("permutation", *dims), stack("null", 2))
-    if "fold_score" in results[0]:
-        variables["fold_score"] = (("fold", *dims), stack("fold_score", 2))
-    dim = sample_dim(responses)
-    if results[0].get("prediction") is not None:
-        predicted = np.stack([targets.in_units(r["prediction"]) for r in results], 1)
-        variables["prediction"] = ((dim, "space", *where), predicted)
-    kept_dims = {*where, *([dim] if "prediction" in variables else [])}
-    coords = {k: v for k, v in responses.coords.items() if v.dims and set(v.dims) <= kept_dims}
-    if "neuroid_id" in coords:
-        coords["neuroid"] = ("neuroid", responses["neuroid_id"].values)
-    coords |= {"metric": metrics, "space": [r["space"] for r in results],
-               "n_features": ("space", [r["n_features"] for r in results])}
-    for name in ("model", "layer", "stream", "depth"):
-        if members:
-            coords[name] = ("space", [_group_coords(space)[name] for space in members])
-        elif all(name in s.coords and s[name].ndim == 0 for s in spaces.values()):
-            coords[name] = ("space", [spaces[r["space"]][name].item() for r in results])
-    return scores.make(variables, coords, attrs)
-
-
-def _group_coords(space: str) -> dict:
-    model, _, stream = space.partition(":nested:")
-    return {"model": model, "layer": "nested", "stream": stream, "depth": np.nan}
-
-
-def _check_finite(table, space, ids):
-    step, bad = max(1, 2**24 // max(1, len(table))), np.zeros(len(table), bool)
-    for start in range(0, table.shape[1], step):
-        bad |= ~np.isfinite(table[:, start:start + step]).all(1)
-    if bad.any():
-        raise ValueError(f"features {space!r}: NaN or infinite values in the rows of {list_ids(ids[bad])}. Leave them "
-                         "out of features and responses, or fill the values.")
-
-
-def _independent(joint, Y) -> int:
-    """Return about how many independent samples the correlation of a prediction with a target rests on."""
-    table = getattr(joint, "tables", [joint])[-1]
-    features = table[:, max(0, table.shape[1] - SOME):]  # behind the nuisance
-    return round(effective_samples(len(Y), autocorrelation(features), autocorrelation(Y[:, :SOME])))
-
-
-def _warn_independent(results) -> None:
-    few = {r["space"]: r["null_name"]["independent_samples"] for r in results if r.get("null_name")}
-    few = {space: n for space, n in few.items() if n is not None and n < FEW_INDEPENDENT}
-    if few:
-        space = min(few, key=few.get)
-        warn_user(f"autocorrelation leaves about {few[space]} independent samples in {space!r}, and fewer than "
-                  f"{FEW_INDEPENDENT} in {len(few)} of {len(results)} spaces: p-values of shifts and blocks are rough "
-                  "there. Record longer, or pool runs.", "few-independent-samples", few)
-
-
-def _warn_alphas(results, alphas):
-    if len(alphas) < 2:
-        return
-    edges = (("smallest", alphas.min(), "smaller ones"), ("largest", alphas.max(), "larger ones"))
-    for k, (word, edge, further) in enumerate(edges):
-        hit = {r["space"]: r["at_edge"][k] for r in results if r["at_edge"][k] > EDGE_SHARE}
-        if hit:
-            worst = max(hit, key=hit.get)
-            warn_user(f"the {word} penalty of the grid ({edge:g}) was chosen for more than {EDGE_SHARE:.0%} of the "
-                      f"targets in {len(hit)} of {len(results)} spaces (at most {hit[worst]:.0%}, in {worst!r}); "
-                      f"{further} may do better. Widen alphas.", "alpha-edge", hit)

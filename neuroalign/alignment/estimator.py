@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from neuroalign.alignment.ridge import ALPHAS, ridge_cv
 from neuroalign.stats import make_folds
 
-__all__ = ["RidgeEncoder"]
+__all__ = ["RidgeEncoder", "labels_of"]
 
 
 class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -64,7 +64,7 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def fit(self, X, y, groups=None):
         """Fit features (n_samples, n_features) to targets (n_samples[, n_targets])."""
-        self.target_coords_, self._target_dims = _labels_of(y)
+        self.target_coords_, self._target_dims = labels_of(y)
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
         self._flat = y.ndim == 1
         alphas = ALPHAS if self.alphas is None else self.alphas
@@ -108,7 +108,8 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                           random_state=self.random_state)
 
 
-def _labels_of(y):
+def labels_of(y):
+    """Return the coords of targets given as a DataArray, and their dims."""
     if not isinstance(y, xr.DataArray):
         return {}, None
     dims = tuple(y.dims[1:])

@@ -9,9 +9,9 @@ import xarray as xr
 from neuroalign.alignment.band_fit import band_moments, contributions
 from neuroalign.alignment.banded import BandedPlan, plan_banded
 from neuroalign.alignment.designs import Design
-from neuroalign.alignment.encode import KEEP, LEVEL, _assemble, _check_finite, _null, _warn_alphas
+from neuroalign.alignment.encoding_scores import KEEP, LEVEL, assemble, check_finite, compare_with_null, warn_alphas
 from neuroalign.alignment.metrics import resolve_metrics
-from neuroalign.alignment.nulls import Fit, Fitter, _fill
+from neuroalign.alignment.nulls import Fit, Fitter, fill_flat
 from neuroalign.alignment.problem import Problem, set_up
 from neuroalign.alignment.reduction import reduce_features, standardise
 from neuroalign.alignment.resampling import Resampling
@@ -21,7 +21,7 @@ from neuroalign.data import scores
 from neuroalign.errors import check_option, collect_warnings, list_ids
 from neuroalign.linalg import free_memory
 
-__all__ = ["BandFit", "BandedFitter", "JointDesign", "encode_banded", "joint_designs"]
+__all__ = ["BandFit", "BandedFitter", "JointDesign", "check_bands", "encode_banded", "joint_designs"]
 
 EVEN = 0.05  # share of a band that is not small
 
@@ -80,7 +80,7 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
         check_option("keep", name, KEEP)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
-        named = _check_bands(bands, problem.spaces)
+        named = check_bands(bands, problem.spaces)
         label, design, widths = next(iter(joint_designs(problem, [list(named)], named)))
         fitter = BandedFitter.of(problem.fitter, widths, n_candidates, refine)
         permuting = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
@@ -90,7 +90,7 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
         if problem.nuisance.shape[1]:
             sums = fitter.fit(problem.nuisance, problem.targets.values).sums
             baseline = np.stack([problem.targets.spread(score_moments(m, sums)) for m in metrics])
-        _warn_alphas([result], fitter.alphas)
+        warn_alphas([result], fitter.alphas)
     attrs = {"analysis": "encode_banded", "warnings": said, **problem.describe(),
              "aggregation": {m: m.split(".")[1] for m in metrics}, "solver": {label: result["solver"]}, "fdr": fdr,
              "bands": named, "n_candidates": fitter.n_tried(bool(problem.nuisance.shape[1])), "refine": refine,
@@ -98,7 +98,7 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
              "interval": resampling.describe(LEVEL) if resampling else None}
     whole = replace(problem, spaces={label: xr.DataArray(0, coords={"model": label, "layer": "", "stream": "",
                                                                     "depth": np.nan})})
-    found = _assemble([result], whole, {}, metrics, baseline, fdr, attrs)
+    found = assemble([result], whole, {}, metrics, baseline, fdr, attrs)
     dims = ("band", "space", *problem.targets.dims)
     shares = {"contribution": (dims, problem.targets.spread(result["contribution"])[:, None]),
               "gamma": (dims, problem.targets.spread(result["gamma"])[:, None])}
@@ -113,7 +113,7 @@ def joint_designs(problem: Problem, sets: Sequence[Sequence[str]], bands: Mappin
     """
     made = {space: make() for space, make in problem.designs().items() if any(space in b for b in bands.values())}
     for space, design in made.items():
-        _check_finite(Table([design.values]), space, problem.targets.ids)
+        check_finite(Table([design.values]), space, problem.targets.ids)
     for names in sets:
         names = sorted(names)
         parts = [[made[space] for space in bands[name]] for name in names]
@@ -220,7 +220,7 @@ class BandedFitter(Fitter):
         for fold, (train, test) in enumerate(self.outer):
             plan = self.plan(X, fold)
             predicted, best[fold], own, bands = plan.predict_bands(Y, train)
-            predicted = _fill(predicted, Y, train)
+            predicted = fill_flat(predicted, Y, train)
             sums[fold] = moments(Y[test], predicted)
             band_sums = band_sums + band_moments(Y[test], np.nan_to_num(bands, copy=False), predicted)
             gammas.append(own)
@@ -269,12 +269,12 @@ def _fit(design, label, fitter, problem, metrics, keep, n_permutations, permutin
             result["ci_low"], result["ci_high"] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
             result["bootstrap"] = drawn if "bootstrap" in keep else None
         if n_permutations:
-            result |= _null(design, joint, Y, observed, fitter, problem.layout, metrics, "null" in keep,
+            result |= compare_with_null(design, joint, Y, observed, fitter, problem.layout, metrics, "null" in keep,
                             n_permutations, permuting)
     return result
 
 
-def _check_bands(bands, spaces) -> dict[str, list[str]]:
+def check_bands(bands, spaces) -> dict[str, list[str]]:
     """Return the spaces of each band, bands in order of their names."""
     if bands is None:
         return {name: [name] for name in sorted(spaces)}

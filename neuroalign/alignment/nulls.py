@@ -17,7 +17,7 @@ from neuroalign.alignment.table import Table
 from neuroalign.linalg import free_memory, thread_limit
 from neuroalign.stats import Folds, at_least
 
-__all__ = ["Fit", "Fitter", "Tally", "null_by_features", "null_by_responses"]
+__all__ = ["Fit", "Fitter", "Tally", "fill_flat", "null_by_features", "null_by_responses"]
 
 BUDGET = 2**29  # bytes of sums that a batch of permutations may hold
 
@@ -86,7 +86,7 @@ class Fitter:
         for fold, (train, test) in enumerate(self.outer):
             plan = self.plan(X, fold)
             predicted, best[fold] = plan.predict(Y, train)
-            predicted = _fill(predicted, Y, train)
+            predicted = fill_flat(predicted, Y, train)
             sums[fold] = moments(Y[test], predicted)
             low, high = plan.limits
             at_edge[0] += (best[fold] == smallest) & (smallest > low)
@@ -165,7 +165,7 @@ def null_by_responses(fitter: Fitter, X, Y: np.ndarray, orders: np.ndarray, metr
         for fold, (train, test) in enumerate(fitter.outer):
             plan = plans[fold] if plans else fitter.plan(X, fold)
             for k, order in enumerate(batch):
-                predicted = _fill(plan.predict(Y, order[train])[0], Y, order[train])
+                predicted = fill_flat(plan.predict(Y, order[train])[0], Y, order[train])
                 sums[k, fold] = moments(Y[order[test]], predicted)
         for one in sums:
             tally.add(np.stack([score_moments(metric, one) for metric in metrics]))
@@ -179,7 +179,7 @@ def null_by_features(fitter: Fitter, design: Design, Y: np.ndarray, orders: np.n
         tally.add(np.stack([score_moments(metric, sums) for metric in metrics]))
 
 
-def _fill(predicted, Y, train):
+def fill_flat(predicted, Y, train):
     """Predict the training mean of a target that does not vary in the training rows of this fold."""
     flat = np.isnan(predicted[0])
     if flat.any():

@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import xarray as xr
 
-from neuroalign.alignment.encode import _warn_alphas
-from neuroalign.alignment.joint import BandedFitter, _check_bands, joint_designs
+from neuroalign.alignment.encoding_scores import warn_alphas
+from neuroalign.alignment.joint import BandedFitter, check_bands, joint_designs
 from neuroalign.alignment.problem import set_up
 from neuroalign.alignment.resampling import Resampling
 from neuroalign.alignment.scoring import score_moments
@@ -92,7 +92,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         raise ValueError(f"level: got {level!r}, expected a coverage between 0 and 1, such as 0.95.")
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
-        named = _check_bands(bands, problem.spaces)
+        named = check_bands(bands, problem.spaces)
         if not 2 <= len(named) <= MOST_BANDS:
             raise ValueError(f"partition_variance: got {len(named)} bands ({list_ids(list(named))}), expected 2 to "
                              f"{MOST_BANDS}. Leave some out, or put several spaces into one: bands={{name: [ids]}}.")
@@ -100,7 +100,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         models = _fitted_models(problem, sets, named, method, n_candidates, refine)
         resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
         found = _score(problem, models, parts, resampling, level, "bootstrap" in keep)
-        _warn_alphas(found["edges"], problem.fitter.alphas)
+        warn_alphas(found["edges"], problem.fitter.alphas)
     attrs = {"analysis": "partition_variance", "warnings": said, **problem.describe(), "method": method,
              "bands": named, "aggregation": {METRIC: "pooled"}, "refine": refine if method == "banded" else None,
              "n_candidates": n_candidates if method == "banded" else None, "n_bootstraps": n_bootstraps,

@@ -27,7 +27,20 @@ from neuroalign.linalg import (
     to_numpy,
 )
 
-__all__ = ["ALPHAS", "RidgeFit", "RidgePlan", "plan_ridge", "read_blocks", "ridge_cv"]
+__all__ = [
+    "ALPHAS",
+    "RidgeFit",
+    "RidgePlan",
+    "TargetBlock",
+    "add_squared_errors",
+    "check_alphas",
+    "check_inner",
+    "check_targets",
+    "plan_ridge",
+    "prepare_design",
+    "read_blocks",
+    "ridge_cv",
+]
 
 ALPHAS = np.logspace(-1, 6, 15)
 COLUMNS = 4096  # columns of a memory map that are read at a time
@@ -100,7 +113,7 @@ def ridge_cv(X, Y, *, alphas=ALPHAS, inner_folds=None, standardize: bool = True,
     >>> fit.coef.ravel().round(2).tolist()
     [1.0, 0.0, -1.0]
     """
-    alphas = _check_alphas(alphas)
+    alphas = check_alphas(alphas)
     with thread_limit(operations(np.shape(X), np.shape(Y), len(alphas))):
         plan = plan_ridge(X, alphas=alphas, inner_folds=inner_folds, standardize=standardize, solver=solver,
                           device=device, axes=True)
@@ -202,7 +215,7 @@ class RidgePlan:
                         np.concatenate(mean) - (centre @ axes) @ weights, axes, weights)
 
     def _chunks(self, Y, rows):
-        n_targets = _check_targets(Y, rows, self.n_samples)
+        n_targets = check_targets(Y, rows, self.n_samples)
         widest = max([len(self._whole.rows), *(len(b.rows) for b, _, _ in self._inner)])
         device = self._whole.values.device
         size = rows_per_chunk(4 * (3 * self.n_samples + 4 * len(self._whole.values) + 2 * widest), device,
@@ -210,7 +223,7 @@ class RidgePlan:
         for start in range(0, n_targets, size):
             part = slice(start, min(start + size, n_targets))
             block = Y[:, part] if rows is None else Y[rows, part]
-            yield part, _Targets.of(block, self._whole.values)
+            yield part, TargetBlock.of(block, self._whole.values)
 
     def _solve(self, Y):
         """Return the weights in the eigenbasis (component, target), index of the best penalty, and loss."""
@@ -228,7 +241,7 @@ class RidgePlan:
         for basis, train, test in self._inner:
             mean = Y[train].mean(0)
             projected = basis.basis.T @ (Y[train] - mean)
-            _add_squared_errors(total, basis, projected, Y[test] - mean, self.alphas)
+            add_squared_errors(total, basis, projected, Y[test] - mean, self.alphas)
             n_tested += len(test)
         return total / n_tested
 
@@ -259,7 +272,7 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
     axes : bool
         Keep what `RidgePlan.fit` needs.
     """
-    alphas = _check_alphas(alphas)
+    alphas = check_alphas(alphas)
     check_option("solver", solver, ("auto", "primal", "dual"))
     if np.ndim(X) != 2:
         raise ValueError(f"X: got {np.ndim(X)} dims, expected (n_samples, n_features).")
@@ -268,16 +281,16 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
     loo = isinstance(inner_folds, str)
     if loo:
         check_option("inner_folds", inner_folds, ("loo",))
-    folds = _check_inner(inner_folds, n, len(alphas))
+    folds = check_inner(inner_folds, n, len(alphas))
     device = resolve(device)
     dual = solver == "dual" or (solver == "auto" and p > n)
     if dual and not axes:
         return _plan_streaming(X, X_test, alphas, folds, standardize, device, loo)
-    design, shift, factor = _prepare(X, X_test, standardize, device, torch.float32)
+    design, shift, factor = prepare_design(X, X_test, standardize, device, torch.float32)
     total, kernel = _shared_grams(design, n, dual, standardize)
     wide = device.type != "mps" and needs_float64(total if total is not None else kernel, alphas.min())
     if wide:
-        design, shift, factor = _prepare(X, X_test, standardize, device, torch.float64)
+        design, shift, factor = prepare_design(X, X_test, standardize, device, torch.float64)
         total, kernel = _shared_grams(design, n, dual, standardize)
     options = {"standardize": standardize, "dual": dual, "kernel": None if standardize else kernel}
     index = torch.arange(n + n_test, device=device)
@@ -309,14 +322,16 @@ def _plan_streaming(X, X_test, alphas, folds, standardize, device, loo) -> Ridge
 
 
 @dataclass(frozen=True)
-class _Targets:
+class TargetBlock:
+    """Some targets, centred and scaled, with what brings them back."""
+
     values: torch.Tensor
     mean: np.ndarray
     sd: np.ndarray
     valid: np.ndarray
 
     @classmethod
-    def of(cls, block, like: torch.Tensor) -> "_Targets":
+    def of(cls, block, like: torch.Tensor) -> "TargetBlock":
         """Centre and scale a block of targets; those with NaN or without spread become zeros, not valid."""
         block = to_numpy(block) if isinstance(block, torch.Tensor) else np.asarray(block)
         wide = block.astype(np.float64)
@@ -330,7 +345,7 @@ class _Targets:
         return cls(torch.as_tensor(wide, dtype=like.dtype, device=like.device), mean, sd, valid)
 
 
-def _add_squared_errors(total, basis, projected, target, alphas):
+def add_squared_errors(total, basis, projected, target, alphas):
     """Add the squared errors of every penalty: one product of matrices a penalty, in the smaller size."""
     if len(basis.rows) <= len(basis.values):
         for k, alpha in enumerate(alphas):
@@ -346,7 +361,7 @@ def _add_squared_errors(total, basis, projected, target, alphas):
         total[k:k + at_once] += (shrunk * (gram @ shrunk)).sum(1)
 
 
-def _prepare(X, X_test, standardize, device, dtype):
+def prepare_design(X, X_test, standardize, device, dtype):
     """Stack training and test rows, centred (and scaled) by the training rows; columns are read in chunks."""
     n, p = np.shape(X)
     n_all = n + (0 if X_test is None else len(X_test))
@@ -399,7 +414,8 @@ def _as_tensor(X, columns, device, dtype):
     return torch.as_tensor(np.array(block, dtype=np.float64)).to(device=device, dtype=dtype)
 
 
-def _check_targets(Y, rows, n_samples) -> int:
+def check_targets(Y, rows, n_samples) -> int:
+    """Return the number of targets; raise where they do not stand on the rows of the design."""
     if np.ndim(Y) != 2:
         raise ValueError(f"Y: got {np.ndim(Y)} dims, expected (n_samples, n_targets).")
     n_rows = len(Y) if rows is None else len(rows)
@@ -408,14 +424,16 @@ def _check_targets(Y, rows, n_samples) -> int:
     return np.shape(Y)[1]
 
 
-def _check_alphas(alphas) -> np.ndarray:
+def check_alphas(alphas) -> np.ndarray:
+    """Return the penalties as a float64 array; raise if one is not above 0."""
     alphas = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
     if alphas.ndim != 1 or not len(alphas) or not (np.isfinite(alphas) & (alphas > 0)).all():
         raise ValueError(f"alphas: got {alphas.tolist()}, expected finite penalties above 0.")
     return alphas
 
 
-def _check_inner(inner_folds, n, n_alphas) -> list:
+def check_inner(inner_folds, n, n_alphas) -> list:
+    """Return the inner folds as a list; raise where a choice of penalties lacks them."""
     if isinstance(inner_folds, str) or n_alphas == 1:
         return []
     if inner_folds is None:

@@ -1,0 +1,135 @@
+"""What encoding analyses share: the test against a null, the checks and warnings, and the Scores that they make."""
+
+import numpy as np
+
+from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses
+from neuroalign.alignment.splits import make_permutations
+from neuroalign.data import sample_dim, scores
+from neuroalign.errors import list_ids, warn_user
+from neuroalign.stats import autocorrelation, ceiling_of, effective_samples
+from neuroalign.stats import fdr as adjust
+
+__all__ = ["KEEP", "LEVEL", "assemble", "check_finite", "compare_with_null", "warn_alphas", "warn_independent"]
+
+KEEP = ("prediction", "null", "fold_score", "bootstrap")
+EDGE_SHARE = 0.05
+LEVEL = 0.95  # coverage of intervals
+SOME = 200  # columns that autocorrelation is estimated from
+FEW_INDEPENDENT = 30
+
+
+def compare_with_null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutations, options) -> dict:
+    """Permute and fit again: p, and mean, sd and name of the null. Features are permuted where there is nuisance."""
+    by_features = design.nuisance.shape[1] > 0
+    events = len(design.events) if by_features and design.events is not None else None
+    name, orders = make_permutations(layout, n_permutations=n_permutations, events=events, **options)
+    tally = Tally(observed, len(orders) if keep else 0)
+    if by_features:
+        null_by_features(fitter, design, Y, orders, metrics, tally)
+    else:
+        null_by_responses(fitter, joint, Y, orders, metrics, tally)
+    told = {"name": name, "permuted": "events" if events else "features" if by_features else "responses",
+            "n": tally.count, "smallest_p": 1 / (1 + tally.count),
+            "min_shift": options["min_shift"] if name == "shift" else None,
+            "independent_samples": _independent(joint, Y) if layout.time_series else None}
+    return {"null_name": told, "p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
+
+
+def assemble(results, problem, members, metrics, baseline, fdr, attrs) -> xr.Dataset:
+    """Make Scores of the results of all spaces; `members` are the spaces of each group of layers, if any."""
+    targets, spaces, responses, outer = problem.targets, problem.spaces, problem.responses, problem.fitter.outer
+    reliability, where = problem.reliability, targets.dims
+
+    def stack(key, axis=1):
+        return np.stack([targets.spread(r[key]) for r in results], axis)
+
+    dims = ("metric", "space", *where)
+    variables = {"score": (dims, stack("score"))}
+    rho = np.broadcast_to(reliability.values, targets.shape)
+    bounds = np.stack([ceiling_of(m, rho, reliability.aggregation) for m in metrics])
+    variables["ceiling"] = (dims, np.repeat(bounds[:, None], len(results), 1))
+    variables["reliability"] = (where, np.array(rho))
+    variables["best_alpha"] = (("space", *where), stack("best_alpha", 0))
+    if members:
+        variables["chosen_depth"] = (("space", *where), stack("chosen_depth", 0))
+    counts = np.where(targets.usable, outer.test.any(0).sum(), 0).reshape(targets.shape)
+    variables["n"] = (where, counts)
+    if baseline is not None:
+        variables["baseline"] = (("metric", *where), baseline)
+    if "p" in results[0]:
+        p = stack("p")
+        families = tuple(range(2, p.ndim))
+        variables |= {"p": (dims, p), "q": (dims, adjust(p, method=fdr, axis=families)),
+                      "null_mean": (dims, stack("null_mean")), "null_sd": (dims, stack("null_sd"))}
+    for end in ("ci_low", "ci_high"):
+        if end in results[0]:
+            variables[end] = (dims, stack(end))
+    if results[0].get("bootstrap") is not None:
+        variables["bootstrap"] = (("resample", *dims), stack("bootstrap", 2))
+    if results[0].get("null") is not None:
+        variables["null"] = (("permutation", *dims), stack("null", 2))
+    if "fold_score" in results[0]:
+        variables["fold_score"] = (("fold", *dims), stack("fold_score", 2))
+    dim = sample_dim(responses)
+    if results[0].get("prediction") is not None:
+        predicted = np.stack([targets.in_units(r["prediction"]) for r in results], 1)
+        variables["prediction"] = ((dim, "space", *where), predicted)
+    kept_dims = {*where, *([dim] if "prediction" in variables else [])}
+    coords = {k: v for k, v in responses.coords.items() if v.dims and set(v.dims) <= kept_dims}
+    if "neuroid_id" in coords:
+        coords["neuroid"] = ("neuroid", responses["neuroid_id"].values)
+    coords |= {"metric": metrics, "space": [r["space"] for r in results],
+               "n_features": ("space", [r["n_features"] for r in results])}
+    for name in ("model", "layer", "stream", "depth"):
+        if members:
+            coords[name] = ("space", [_group_coords(space)[name] for space in members])
+        elif all(name in s.coords and s[name].ndim == 0 for s in spaces.values()):
+            coords[name] = ("space", [spaces[r["space"]][name].item() for r in results])
+    return scores.make(variables, coords, attrs)
+
+
+def _group_coords(space: str) -> dict:
+    model, _, stream = space.partition(":nested:")
+    return {"model": model, "layer": "nested", "stream": stream, "depth": np.nan}
+
+
+def check_finite(table, space: str, ids) -> None:
+    """Raise where a row of features is not finite, naming its id; columns are read in blocks."""
+    step, bad = max(1, 2**24 // max(1, len(table))), np.zeros(len(table), bool)
+    for start in range(0, table.shape[1], step):
+        bad |= ~np.isfinite(table[:, start:start + step]).all(1)
+    if bad.any():
+        raise ValueError(f"features {space!r}: NaN or infinite values in the rows of {list_ids(ids[bad])}. Leave them "
+                         "out of features and responses, or fill the values.")
+
+
+def _independent(joint, Y) -> int:
+    """Return about how many independent samples the correlation of a prediction with a target rests on."""
+    table = getattr(joint, "tables", [joint])[-1]
+    features = table[:, max(0, table.shape[1] - SOME):]  # behind the nuisance
+    return round(effective_samples(len(Y), autocorrelation(features), autocorrelation(Y[:, :SOME])))
+
+
+def warn_independent(results) -> None:
+    """Warn where autocorrelation leaves too few independent samples for a null."""
+    few = {r["space"]: r["null_name"]["independent_samples"] for r in results if r.get("null_name")}
+    few = {space: n for space, n in few.items() if n is not None and n < FEW_INDEPENDENT}
+    if few:
+        space = min(few, key=few.get)
+        warn_user(f"autocorrelation leaves about {few[space]} independent samples in {space!r}, and fewer than "
+                  f"{FEW_INDEPENDENT} in {len(few)} of {len(results)} spaces: p-values of shifts and blocks are rough "
+                  "there. Record longer, or pool runs.", "few-independent-samples", few)
+
+
+def warn_alphas(results, alphas) -> None:
+    """Warn where many targets chose the smallest or the largest penalty."""
+    if len(alphas) < 2:
+        return
+    edges = (("smallest", alphas.min(), "smaller ones"), ("largest", alphas.max(), "larger ones"))
+    for k, (word, edge, further) in enumerate(edges):
+        hit = {r["space"]: r["at_edge"][k] for r in results if r["at_edge"][k] > EDGE_SHARE}
+        if hit:
+            worst = max(hit, key=hit.get)
+            warn_user(f"the {word} penalty of the grid ({edge:g}) was chosen for more than {EDGE_SHARE:.0%} of the "
+                      f"targets in {len(hit)} of {len(results)} spaces (at most {hit[worst]:.0%}, in {worst!r}); "
+                      f"{further} may do better. Widen alphas.", "alpha-edge", hit)
