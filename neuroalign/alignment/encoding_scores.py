@@ -1,6 +1,7 @@
 """What encoding analyses share: the test against a null, the checks and warnings, and the Scores that they make."""
 
 import numpy as np
+import xarray as xr
 
 from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses
 from neuroalign.alignment.splits import make_permutations
