@@ -155,8 +155,9 @@ def finish(scores, out: Path | None) -> None:
     lower = frame["metric"].isin([m for m in frame["metric"].unique() if m in METRICS
                                   and METRICS[m].direction == "lower"])
     better = frame["score"].where(~lower, -frame["score"])
-    shown = frame.loc[better.sort_values(ascending=False).index, [c for c in wanted if c in frame]]
+    shown = frame.loc[better.sort_values(ascending=False).index, [c for c in wanted if c in frame]].head(40)
+    shown = shown.sort_values("metric", kind="stable")  # scores of two metrics do not compare
     shown = shown.astype({"n": "Int64"} if "n" in shown else {})
-    print_table(shown.head(40), title=f"{len(frame)} scores" + (", best 40" if len(frame) > 40 else ""))
+    print_table(shown, title=f"{len(frame)} scores" + (", best 40" if len(frame) > 40 else ""))
     if out is not None:
         print(f"scores: {score_tools.save(scores, out)}")

@@ -24,7 +24,7 @@ __all__ = ["wrap"]
 def wrap(
     module: nn.Module,
     preprocess: Callable[[Any], torch.Tensor],
-    layers: Sequence[str],
+    layers: str | Sequence[str],
     *,
     name: str,
     modality: str = "image",
@@ -43,7 +43,7 @@ def wrap(
         One RGB image (PIL), one text, or the path of a sound or a video, -> tensor (without batch dimension); all of
         one shape. For clips it is also given ``start=`` and ``stop=``, seconds in the file (`stop` may be None: to its
         end); `neuroalign.data.sounds.read_sound` and `neuroalign.data.videos.frames_at` read such windows.
-    layers : sequence of str
+    layers : str or sequence of str
         Module paths to take the output of, or patterns such as ``"blocks.*"`` (a ``*`` stands within one part of a
         path), in order of computation. Outputs may be (batch, feature), (batch, token, feature), (batch, channel,
         height, width) or (batch, channel, time, height, width).
@@ -68,7 +68,8 @@ def wrap(
     ['1']
     """
     check_option("modality", modality, MODALITIES)
-    paths = [path for pattern in layers for path in _match(module, pattern)]
+    patterns = [layers] if isinstance(layers, str) else layers
+    paths = [path for pattern in patterns for path in _match(module, pattern)]
     target = linalg.resolve(device)
     module = module.eval().to(target)
     parameters = [p for p in module.parameters() if p.is_floating_point()]

@@ -166,8 +166,10 @@ def _entry(row, path: str) -> ZooEntry:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
+        unknown = first["type"] == "extra_forbidden" and len(first["loc"]) == 1
+        known = f" An entry has the fields {', '.join(ZooEntry.model_fields)}." if unknown else ""
         raise ValueError(
-            f"zoo {path!r}: entry {name!r}, field {where!r}: {first['msg']} (got {first['input']!r})."
+            f"zoo {path!r}: entry {name!r}, field {where!r}: {first['msg']} (got {first['input']!r}).{known}"
         ) from None
     sources = sum(s is not None for s in (entry.repository, entry.folder, entry.package, entry.file))
     if entry.family == "pair" and sources:

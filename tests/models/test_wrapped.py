@@ -53,6 +53,8 @@ def test_layers_by_path_and_pattern(net, pictures, run):
         expected = net.stem(inputs.tensors["x"])
     torch.testing.assert_close(caught["stem"][1, 3 * 14 + 5], expected[1, :, 3, 5])
     assert inputs.mask(layers[0], "all") is None
+    one = wrap(net, pixels, "blocks.*", name="net", device="cpu")  # a pattern by itself, not its characters
+    assert [x.name for x in one.adapter.layers(one)] == ["blocks.0", "blocks.1"]
 
 
 def test_identity_follows_the_weights(net):
