@@ -110,8 +110,9 @@ def _plain_spaces(model, layers: Sequence[Layer], wanted, pooling, spans) -> lis
     for stream in wanted or ():
         if stream not in known and stream != "word":
             names = [*known, "word"]
+            spare = " A column of the stimuli that holds a part of each text is a stream too." if of_text else ""
             raise ValueError(f"streams: model {model.id!r} has no stream {stream!r}, only {', '.join(names)}."
-                             f"{suggest(stream, names)}")
+                             f"{suggest(stream, names)}{spare}")
     if pooling == "cls":
         if wanted not in (None, ["special"]):
             raise ValueError("pooling='cls' takes the first special token: leave streams out, or give ['special'].")
