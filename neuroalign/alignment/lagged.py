@@ -8,7 +8,7 @@ sum over stretches of the recording; errors of held-out rows come from the Gram 
 prediction made.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -182,50 +182,54 @@ class _Sums:
 
 @dataclass(frozen=True)
 class _Basis:
-    """The training rows of a fold in their eigenbasis: ``(D - mean) @ axes``, and what they say of the test rows."""
+    """The training rows of a fold in their eigenbasis: ``(D - mean) @ axes``, and what they say of the test rows.
+
+    For one penalty there is instead the Cholesky factor of the penalised Gram matrix, and the scale of its columns.
+    """
 
     values: torch.Tensor
     axes: torch.Tensor
     mean: torch.Tensor
     n: int
-    n_test: int = 0
+    factor: torch.Tensor | None = None
     test_columns: torch.Tensor | None = None
     test_gram: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, train: _Sums, test: _Sums | None, standardize: bool, dtype: torch.dtype = torch.float64,
+    def of(cls, train: _Sums, standardize: bool, dtype: torch.dtype = torch.float64,
            only: float | None = None) -> "_Basis":
-        """Decompose the training rows; for one penalty a triangular factor does, which `values` hide."""
+        """Decompose the training rows, for the one penalty `only` if that is given."""
         mean = train.columns / train.n
         moment = train.gram()
         size = moment.diagonal().sqrt()
         moment.addr_(mean, mean, alpha=-train.n)
         spread = moment.diagonal().clamp_min(0).sqrt()
         constant = spread <= CONSTANT * size
-        scale = torch.where(constant, 0.0, train.n**0.5 / spread if standardize else 1.0).to(spread)
-        values, axes = _decompose(moment.mul_(scale[:, None]).mul_(scale).to(dtype), only)
-        axes *= scale[:, None].to(dtype)
-        if test is None:
-            return cls(values, axes, mean, train.n)
-        columns = test.columns - test.n * mean
-        moment = test.gram().addr_(mean, mean, alpha=-test.n)
-        moment -= torch.outer(mean, columns) + torch.outer(columns, mean)
-        return cls(values, axes, mean, train.n, test.n, columns, axes.T @ (moment.to(dtype) @ axes))
+        scale = torch.where(constant, 0.0, train.n**0.5 / spread if standardize else 1.0).to(spread)[:, None]
+        moment.mul_(scale).mul_(scale.T)
+        if only is not None:
+            shifted = moment.clone()
+            shifted.diagonal().add_(only)
+            factor, failed = torch.linalg.cholesky_ex(shifted)
+            if not failed:
+                return cls(factor[0, :0], scale, mean, train.n, factor)
+        values, vectors = eigh_psd(moment.to(dtype))
+        kept = values > torch.finfo(dtype).eps * len(values) * values[-1:].clamp_min(1e-30)
+        return cls(values[kept], scale.to(dtype) * vectors[:, kept], mean, train.n)
 
+    def beside(self, test: _Sums) -> "_Basis":
+        """Add what the errors of test rows need."""
+        columns = test.columns - test.n * self.mean
+        moment = test.gram().addr_(self.mean, self.mean, alpha=-test.n)
+        moment -= torch.outer(self.mean, columns) + torch.outer(columns, self.mean)
+        gram = self.axes.T @ (moment.to(self.axes.dtype) @ self.axes)
+        return replace(self, test_columns=columns, test_gram=gram)
 
-def _decompose(moment, only: float | None):
-    """Return values and axes so that ``axes diag(1 / (values + alpha)) axes.T`` inverts ``moment + alpha``."""
-    if only is not None:
-        shifted = moment.clone()
-        shifted.diagonal().add_(only)
-        factor, failed = torch.linalg.cholesky_ex(shifted)
-        if not failed:
-            eye = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-            inverse = torch.linalg.solve_triangular(factor, eye, upper=False)
-            return torch.full_like(moment[0], 1 - only), inverse.T.contiguous()
-    values, vectors = eigh_psd(moment)
-    kept = values > torch.finfo(values.dtype).eps * len(values) * values[-1:].clamp_min(1e-300)
-    return values[kept], vectors[:, kept]
+    def weights(self, cross: torch.Tensor, penalties: torch.Tensor) -> torch.Tensor:
+        """Return the weights of targets, from their products with the centred columns."""
+        if self.factor is not None:
+            return self.axes * torch.cholesky_solve(self.axes * cross, self.factor)
+        return self.axes @ (self.axes.T @ cross / (self.values[:, None] + penalties))
 
 
 @dataclass(frozen=True)
@@ -247,13 +251,13 @@ class LaggedPlan:
     @property
     def nbytes(self) -> int:
         """Bytes that the decompositions take."""
-        grams = sum(b.test_gram.nbytes for b, _, _ in self._inner)
-        return grams + sum(b.axes.nbytes for b in (self._whole, *(b for b, _, _ in self._inner)))
+        bases = [self._whole, *(basis for basis, _, _ in self._inner)]
+        return sum(m.nbytes for b in bases for m in (b.axes, b.factor, b.test_gram) if m is not None)
 
     @property
     def limits(self) -> tuple[float, float]:
         """Penalties beyond which nothing changes; see `RidgePlan`."""
-        if len(self.alphas) == 1 or not len(self._whole.values):
+        if not len(self._whole.values):
             return np.inf, 0.0
         return 0.01 * float(self._whole.values[0]), 100 * float(self._whole.values[-1])
 
@@ -310,9 +314,9 @@ class LaggedPlan:
             best = torch.zeros(block.values.shape[1], dtype=torch.long) if loss is None else loss.argmin(0).cpu()
             alpha = self.alphas[best.numpy()]
             whole = _add_targets(sums)
-            projected = self._whole.axes.T @ (whole.cross - torch.outer(self._whole.mean, whole.total))
-            shrunk = projected / (self._whole.values[:, None] + torch.as_tensor(alpha, device=projected.device))
-            yield part, block, self._whole.axes @ shrunk, alpha, None if loss is None else to_numpy(loss)
+            weights = self._whole.weights(whole.cross - torch.outer(self._whole.mean, whole.total),
+                                          torch.as_tensor(alpha, device=whole.cross.device))
+            yield part, block, weights, alpha, None if loss is None else to_numpy(loss)
 
     def _target_sums(self, values) -> list["_TargetSums"]:
         sums = []
@@ -388,7 +392,7 @@ def plan_lagged(X, samples, *, runs=None, train=None, test=None, alphas=ALPHAS, 
     places, sides = _split_rows(len(train), folds)
     parts = [_Part(series, train[place], place) for place in places]
     sums = [part.sums() for part in parts]
-    whole = _Basis.of(_Sums.add(sums), None, standardize, only=alphas[0] if len(alphas) == 1 else None)
+    whole = _Basis.of(_Sums.add(sums), standardize, only=alphas[0] if len(alphas) == 1 else None)
     dtype = torch.float64
     if series.width >= WIDE and len(whole.values):
         # The largest eigenvalue stands for the matrix: it says what float32 would lose beside the penalty.
@@ -396,7 +400,7 @@ def plan_lagged(X, samples, *, runs=None, train=None, test=None, alphas=ALPHAS, 
     inner = []
     for pair in sides:
         fit, held_out = (_Sums.add([sums[k] for k in side]) for side in pair)
-        inner.append((_Basis.of(fit, held_out, standardize, dtype), *pair))
+        inner.append((_Basis.of(fit, standardize, dtype).beside(held_out), *pair))
     test = np.zeros(0, int) if test is None else np.asarray(test)
     return LaggedPlan(alphas, "delays, float64 decomposition", len(train), series, test, tuple(parts), tuple(inner),
                       whole)
