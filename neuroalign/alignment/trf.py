@@ -1,7 +1,7 @@
 """Temporal response functions: how responses follow features, delay by delay.
 
 A ridge on features at every delay of a range (Crosse et al. 2016, Front. Hum. Neurosci. 10:604). The matrix of delayed
-features is never made; see `neuroalign.alignment.lagged`.
+features is never made; see `neuroalign.alignment.lagged_series`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuroalign.alignment.encode import encode
-from neuroalign.alignment.lagged import LaggedSeries, plan_lagged
+from neuroalign.alignment.lagged import plan_lagged
+from neuroalign.alignment.lagged_series import LaggedSeries
 from neuroalign.alignment.ridge import ALPHAS
 from neuroalign.alignment.splits import make_layout
 from neuroalign.data import align, as_spaces, scores

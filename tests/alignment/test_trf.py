@@ -6,7 +6,7 @@ import xarray as xr
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import neuroalign as na
-from neuroalign.alignment import TRFEncoder, lag_scores, lagged, nulls, ridge_cv, trf_cv
+from neuroalign.alignment import TRFEncoder, lag_scores, lagged, lagged_series, nulls, ridge_cv, trf_cv
 from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of
 from neuroalign.features import delay, events_to_samples, word_rate
@@ -247,15 +247,15 @@ def test_folds_of_wide_problems_are_decomposed_in_float32_where_that_is_enough(s
 
 def test_the_delayed_matrix_is_never_made(monkeypatch):
     X, Y = series(n=2000, p=4)
-    sizes, chunks = [], lagged.LaggedSeries.chunks
+    sizes, chunks = [], lagged_series.LaggedSeries.chunks
 
     def watched(self, rows):
         for where, block in chunks(self, rows):
             sizes.append(len(block))
             yield where, block
 
-    monkeypatch.setattr(lagged.LaggedSeries, "chunks", watched)
-    monkeypatch.setattr(lagged, "CHUNK", 2**13)
+    monkeypatch.setattr(lagged_series.LaggedSeries, "chunks", watched)
+    monkeypatch.setattr(lagged_series, "CHUNK", 2**13)
     fit = trf_cv(X, Y, tmin=0.0, tmax=0.31, sfreq=100, alphas=[1.0])
     fit.predict(X)
     assert max(sizes) == 64 and sum(sizes) == 2000  # for predictions; fits take spectra
