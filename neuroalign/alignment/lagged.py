@@ -161,8 +161,7 @@ class LaggedPlan:
         sums = []
         for part in self._parts:
             own = values if len(part.places) == len(values) else values[part.places]
-            squares = torch.einsum("ij,ij->j", own, own)
-            sums.append(_TargetSums(len(own), part.correlate(own).T, own.sum(0), squares))
+            sums.append(_TargetSums(len(own), part.correlate(own).T, own.sum(0), own.square().sum(0)))
         return sums
 
     def _loss(self, sums):

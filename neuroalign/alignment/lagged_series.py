@@ -104,7 +104,7 @@ class Part:
         # What a piece holds beyond the end of the series meets no row.
         index = np.minimum(starts[:, None] + np.arange(self.size), len(series.buffer) - 1)
         pieces = series.buffer.T.contiguous()[:, torch.as_tensor(index, device=device)]
-        self.spectra = torch.fft.rfft(pieces).permute(2, 1, 0).contiguous()
+        self.spectra = torch.fft.rfft(pieces).permute(2, 1, 0).conj().resolve_conj().contiguous()
 
     def correlate(self, values: torch.Tensor) -> torch.Tensor:
         """Return ``values.T @ delayed rows``, for values of the rows, shape (n_columns, width)."""
@@ -120,8 +120,8 @@ class Part:
         at_once = max(1, PIECES // (values.shape[1] * self.size))
         for k in range(0, len(self.taken), at_once):
             spectra = torch.fft.rfft(padded[:, self.taken[k:k + at_once]], n=self.size)
-            product.baddbmm_(spectra.permute(2, 0, 1).conj(), self.spectra[:, k:k + at_once])
-        lagged = torch.fft.irfft(product, n=self.size, dim=0)[:self.series.n_lags]
+            product.baddbmm_(spectra.permute(2, 0, 1), self.spectra[:, k:k + at_once])
+        lagged = torch.fft.irfft(product.conj(), n=self.size, dim=0)[:self.series.n_lags]
         return lagged.permute(1, 0, 2).reshape(values.shape[1], self.series.width)
 
     def sums(self) -> "Sums":
