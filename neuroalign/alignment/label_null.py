@@ -10,7 +10,7 @@ import torch
 from neuroalign.errors import list_ids, warn_user
 from neuroalign.linalg import rows_per_chunk, to_numpy, to_tensor
 from neuroalign.stats.correlations import unit_rows, valid_patterns
-from neuroalign.stats.rank_agreement import tau_a
+from neuroalign.stats.rank_agreement import order_codes, tau_of_codes
 
 __all__ = ["label_null", "permuted_products", "restrict_permutations", "tau_null"]
 
@@ -73,15 +73,17 @@ def tau_null(squares, first, second, rows, weights, permutations, *, names=()) -
         a, b = place[first], place[second]
         usable = (a >= 0) & (b >= 0)
         there = ~np.isnan(rows) & usable
+        codes = [(t, order_codes(row[t])) for row, t in zip(rows, there)]
         orders = restrict_permutations(permutations, kept)
         for s in spaces:
             inner = squares[s][np.ix_(kept, kept)]
             if np.isnan(inner[~np.eye(len(kept), dtype=bool)]).any():
                 broken.append(s)
                 continue
+            inner = order_codes(inner).reshape(inner.shape)
             for k, order in enumerate(orders):
                 moved = inner[order[a], order[b]]
-                out[k, s] = weights @ [tau_a(moved[t], row[t]) if t.sum() > 2 else 0.0 for row, t in zip(rows, there)]
+                out[k, s] = weights @ [tau_of_codes(moved[t], y) if len(y) > 2 else 0.0 for t, y in codes]
     _warn_broken(broken, names)
     return out
 

@@ -5,7 +5,7 @@ import torch
 
 from neuroalign.errors import check_option
 from neuroalign.linalg import resolve, to_numpy, to_tensor
-from neuroalign.stats.rank_agreement import tau_a, tied_pairs
+from neuroalign.stats.rank_agreement import order_codes, tau_of_codes
 
 __all__ = ["CORRELATIONS", "correlate_rows", "rank_rows", "unit_rows"]
 
@@ -144,8 +144,8 @@ def product(a: np.ndarray, b: np.ndarray, device: torch.device) -> np.ndarray:
 
 
 def _tau_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    left, right = [tied_pairs(row) for row in a], [tied_pairs(row) for row in b]
-    return np.array([[tau_a(x, y, s, t) for y, t in zip(b, right)] for x, s in zip(a, left)])
+    left, right = [order_codes(row) for row in a], [order_codes(row) for row in b]
+    return np.array([[tau_of_codes(x, y) for y in right] for x in left])
 
 
 def _sorted_ranks(ordered: np.ndarray) -> np.ndarray:

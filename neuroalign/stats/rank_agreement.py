@@ -1,11 +1,13 @@
 """Kendall's tau-a, and the whitening of dissimilarities by the covariance that shared stimuli give them."""
 
+from functools import cache
+
 import numpy as np
 
-__all__ = ["tau_a", "tied_pairs", "whiten_dissimilarities"]
+__all__ = ["order_codes", "tau_a", "tau_of_codes", "whiten_dissimilarities"]
 
 
-def tau_a(x, y, x_ties: int | None = None, y_ties: int | None = None) -> float:
+def tau_a(x, y) -> float:
     """Kendall's tau-a: concordant minus discordant pairs, over all pairs, tied ones included.
 
     Of two models of which one ties what the other orders at random, both have the same expectation; tau-b and
@@ -15,8 +17,6 @@ def tau_a(x, y, x_ties: int | None = None, y_ties: int | None = None) -> float:
     ----------
     x, y : array of shape (n,)
         Without NaN.
-    x_ties, y_ties : int, optional
-        `tied_pairs` of each, where known.
 
     Returns
     -------
@@ -28,27 +28,60 @@ def tau_a(x, y, x_ties: int | None = None, y_ties: int | None = None) -> float:
     >>> round(tau_a([1, 2, 3, 4], [1, 2, 2, 3]), 4)
     0.8333
     """
-    from scipy.stats import kendalltau
-
-    x, y = np.asarray(x), np.asarray(y)
-    total = len(x) * (len(x) - 1) // 2
-    x_ties = tied_pairs(x) if x_ties is None else x_ties
-    y_ties = tied_pairs(y) if y_ties is None else y_ties
-    if x_ties == total or y_ties == total:
-        return float("nan")
-    tau_b = kendalltau(x, y, method="asymptotic").statistic
-    return float(tau_b * np.sqrt((total - x_ties) / total) * np.sqrt((total - y_ties) / total))
+    return tau_of_codes(order_codes(x), order_codes(y))
 
 
-def tied_pairs(x) -> int:
-    """Return how many pairs of values are equal.
+def order_codes(x) -> np.ndarray:
+    """Return integers from 1 in the order of the values, equal where they are.
 
     Examples
     --------
-    >>> tied_pairs([1, 2, 2, 2])
-    3
+    >>> order_codes([0.5, 0.1, 0.5]).tolist()
+    [2, 1, 2]
     """
-    counts = np.unique(np.asarray(x), return_counts=True)[1].astype(np.int64)
+    return np.unique(np.asarray(x), return_inverse=True)[1].ravel().astype(np.int64) + 1
+
+
+def tau_of_codes(x: np.ndarray, y: np.ndarray) -> float:
+    """Return tau-a of values given by `order_codes`, also of a part of them: gaps in the codes do no harm."""
+    total = len(x) * (len(x) - 1) // 2
+    x_ties, y_ties = _tied_pairs(np.bincount(x)), _tied_pairs(np.bincount(y))
+    if x_ties == total or y_ties == total:
+        return float("nan")
+    # One sort puts them in the order of y and, where y is tied, of x: what is out of order in x is discordant.
+    base = int(x.max()) + 1
+    key = np.sort(y * base + x)
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    both = _tied_pairs(np.diff(starts, append=len(key))) if len(starts) < len(key) else 0
+    ordered = key // base
+    agreed = total - x_ties - y_ties + both - 2 * int(_discordant()(ordered, key - ordered * base))
+    return agreed / total
+
+
+@cache
+def _discordant():
+    """The function that counts discordant pairs: scipy's own where it is found, else from its tau-b."""
+    from scipy import stats
+
+    try:
+        from scipy.stats._stats import _kendall_dis
+
+        return _kendall_dis  # codes from 1 alone: with a 0 it does not end
+    except ImportError:
+        return lambda y, x: _discordant_by_tau_b(stats.kendalltau, y, x)
+
+
+def _discordant_by_tau_b(kendalltau, y, x) -> int:
+    total = len(x) * (len(x) - 1) // 2
+    x_ties, y_ties = _tied_pairs(np.bincount(x)), _tied_pairs(np.bincount(y))
+    both = _tied_pairs(np.unique(np.stack([x, y]), axis=1, return_counts=True)[1])
+    tau_b = kendalltau(x, y, method="asymptotic").statistic
+    agreed = tau_b * np.sqrt(float(total - x_ties)) * np.sqrt(float(total - y_ties))
+    return round((total - x_ties - y_ties + both - agreed) / 2)
+
+
+def _tied_pairs(counts) -> int:
+    counts = np.asarray(counts, np.int64)
     return int((counts * (counts - 1) // 2).sum())
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuroalign.stats import rank_agreement as agreement
 from neuroalign.stats.correlations import correlate_rows, unit_rows
 from neuroalign.stats.rank_agreement import tau_a, whiten_dissimilarities
 
@@ -44,6 +45,25 @@ def test_tau_a_equals_all_pairs_of_pairs(ties):
     a, b = rows(3, ties=ties), rows(2, seed=1)
     found = correlate_rows(a, b, "tau_a", device="cpu")
     np.testing.assert_allclose(found, [[brute_tau(x, y) for y in b] for x in a], atol=1e-12)
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_without_scipys_own_counter_nothing_changes(ties, monkeypatch):
+    from scipy.stats import _stats
+
+    a, b = rows(3, ties=ties), rows(2, seed=1)
+    whole = correlate_rows(a, b, "tau_a", device="cpu")
+    monkeypatch.delattr(_stats, "_kendall_dis")
+    agreement._discordant.cache_clear()
+    np.testing.assert_array_equal(correlate_rows(a, b, "tau_a", device="cpu"), whole)
+    agreement._discordant.cache_clear()
+
+
+def test_a_part_of_coded_values_needs_no_new_codes():
+    x, y = rows(2)
+    kept = np.arange(45) % 3 > 0
+    found = agreement.tau_of_codes(agreement.order_codes(x)[kept], agreement.order_codes(y)[kept])
+    assert found == pytest.approx(brute_tau(x[kept], y[kept]))
 
 
 def test_gaps_are_left_out_and_constant_rows_are_nan():
