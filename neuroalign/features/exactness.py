@@ -5,7 +5,7 @@ import inspect
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ TEXTS = (  # short enough for any context
     "Rain.", "It's late, isn't it?", "The quick brown fox jumps over it.", "two words", "no",
     "A man plays the old guitar.",
 )
+SAME = 1e-3  # states this near are one, whatever the tolerance
 OWN_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "opt")  # count positions from the mask by themselves
 
 
@@ -137,30 +138,49 @@ def _check_hidden_states(model, rows, seed):
         raise _Skip("the model gives no hidden states of its own")
     inputs = model.adapter.prepare(model, rows)
     blocks = [layer for layer in _layers(model, inputs) if layer.masked]
-    if not blocks or len({layer.tower for layer in blocks}) > 1:
-        raise _Skip("no single stack of blocks")
+    if not blocks:
+        raise _Skip("no stack of blocks")
     with Capture(model, blocks, lambda layer, tokens, _: {layer.name: tokens}) as capture:
         given = replace(inputs, tensors={**inputs.tensors, "output_hidden_states": True})
         hooked, raw = capture.run(given, seed)
-    own = getattr(raw, "hidden_states", None)
-    if not own:
+    every, worst, where, notes = list(_own_states(raw)), 0.0, "", []
+    if not every:
         raise _Skip("the model gives no hidden states of its own")
-    mask = inputs.mask(blocks[0], "all")
-    own = [model.adapter.tokens(model, blocks[0], state) for state in own if state.shape[:2] == mask.shape]
-    own = [state[mask].float() for state in own]
-    if not own:
+    towers = list(dict.fromkeys(layer.tower for layer in blocks))
+    for tower in towers:
+        *layers, last = [layer for layer in blocks if layer.tower == tower]
+        mask = inputs.mask(last, "all")
+        width = hooked[last.name].shape[2]
+        own = [model.adapter.tokens(model, last, state) for state in every if state.shape[:2] == mask.shape]
+        own = [state[mask].float() for state in own if state.shape[2] == width]
+        nearest = {layer.name: _nearest(hooked[layer.name][mask].float(), own) for layer in layers}
+        for name in [x.name for x in layers if x.tap == "input" and nearest[x.name] > SAME]:
+            del nearest[name]  # some models give no state before their first block
+        if not own or not nearest or (len(towers) > 1 and min(nearest.values()) > SAME):
+            continue  # the states are those of another tower
+        farthest = max(nearest, key=nearest.get)
+        if nearest[farthest] >= worst:
+            worst, where = nearest[farthest], farthest
+        same = _nearest(hooked[last.name][mask].float(), own) < SAME
+        relation = "is" if same else "precedes the norm of"
+        notes.append(f"{tower}: {len(layers)} layers; the last one {relation} the last state")
+    if not notes:
         raise _Skip("its hidden states have another layout")
-    worst, where = 0.0, ""
-    for layer in blocks[:-1]:
-        mine = hooked[layer.name][mask].float()
-        nearest = min(float((mine - state).abs().max() / state.abs().max()) for state in own
-                      if state.shape == mine.shape)
-        if nearest >= worst:
-            worst, where = nearest, layer.name
-    last = hooked[blocks[-1].name][mask].float()
-    same = float((last - own[-1]).abs().max() / own[-1].abs().max()) < 1e-3
-    which = "is" if same else "precedes the norm of"
-    return worst, where, f"{len(blocks) - 1} layers; the last one {which} the last state"
+    return worst, where, "; ".join(notes)
+
+
+def _own_states(raw):
+    """Yield the hidden states in what a model returned, also those of its parts."""
+    for name, value in raw.items() if isinstance(raw, Mapping) else ():
+        if name.endswith("hidden_states") and isinstance(value, (tuple, list)):
+            yield from (state for state in value if isinstance(state, torch.Tensor) and state.ndim == 3)
+        elif isinstance(value, Mapping):
+            yield from _own_states(value)
+
+
+def _nearest(mine: torch.Tensor, states: Sequence[torch.Tensor]) -> float:
+    """Return the least difference to a state, as a part of its largest value."""
+    return min((float((mine - state).abs().max() / state.abs().max()) for state in states), default=np.inf)
 
 
 def _check_attention(model, rows, seed):

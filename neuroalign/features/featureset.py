@@ -31,6 +31,11 @@ class Stored:
     coords: Mapping[str, np.ndarray]
 
     @property
+    def n_rows(self) -> int:
+        """Stimuli, words, tokens or moments."""
+        return len(self.ids)
+
+    @property
     def space_id(self) -> str:
         """``model:layer:stream``."""
         return space_id(self.model, self.layer, self.stream)
@@ -58,7 +63,7 @@ class FeatureSet(Mapping):
     Attributes
     ----------
     spaces : DataFrame
-        space_id, model, layer, stream, depth, n_features; one row a space, in order.
+        space_id, model, layer, stream, depth, n_rows, n_features; one row a space, in order.
     """
 
     def __init__(self, stored: Sequence[Stored]):
@@ -102,8 +107,8 @@ class FeatureSet(Mapping):
 
     @property
     def spaces(self) -> pd.DataFrame:
-        """One row a space: space_id, model, layer, stream, depth, n_features."""
-        columns = ["space_id", "model", "layer", "stream", "depth", "n_features"]
+        """One row a space: space_id, model, layer, stream, depth, n_rows, n_features."""
+        columns = ["space_id", "model", "layer", "stream", "depth", "n_rows", "n_features"]
         return pd.DataFrame([[getattr(s, c) for c in columns] for s in self._stored.values()], columns=columns)
 
     @property

@@ -14,7 +14,7 @@ def features(tiny_model, sentences, tmp_path):
 
 def test_it_is_a_mapping_with_a_table_of_its_spaces(features):
     assert len(features) == 10 == len(features.spaces)  # the input, three blocks, the pooler
-    assert list(features.spaces.columns) == ["space_id", "model", "layer", "stream", "depth", "n_features"]
+    assert list(features.spaces.columns) == ["space_id", "model", "layer", "stream", "depth", "n_rows", "n_features"]
     assert features.spaces.space_id.tolist() == list(features)
     assert set(as_spaces(features)) == set(features)
     with pytest.raises(KeyError, match=r"no space 'bert0:encoder.layer.7:all' among 10.*Did you mean"):
