@@ -20,6 +20,8 @@ METRIC_LABELS = {
     "r.foldmean": "Pearson r (mean over folds)",
     "r2.pooled": "R² (pooled over folds)",
     "r2.foldmean": "R² (mean over folds)",
+    "r.stimulus": "Pearson r over neuroids (mean over stimuli)",
+    "2v2": "pairs of stimuli told apart",
     "rsa.spearman": "RSA, Spearman ρ",
     "rsa.spearman.group": "RSA, Spearman ρ (group-mean RDM)",
     "rsa.spearman.partial": "partial RSA, Spearman ρ",
