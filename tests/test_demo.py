@@ -21,6 +21,7 @@ def test_data_that_cannot_be_had_are_one_line(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the largest penalty of the grid:neuroalign.errors.NeuroalignWarning")
+@pytest.mark.timeout(900)
 def test_the_whole_demo_says_what_is_known_of_these_data(tmp_path, mirror, capsys):
     demo.run_demo(tmp_path)
     printed = capsys.readouterr().out
