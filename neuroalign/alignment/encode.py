@@ -10,7 +10,7 @@ from neuroalign.alignment.encoding_scores import (
     LEVEL,
     assemble,
     check_finite,
-    compare_with_null,
+    fit_design,
     warn_alphas,
     warn_independent,
 )
@@ -18,7 +18,7 @@ from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nested_layer import group_layers
 from neuroalign.alignment.problem import set_up
 from neuroalign.alignment.resampling import Resampling
-from neuroalign.alignment.scoring import fold_scores, score_moments
+from neuroalign.alignment.scoring import score_moments
 from neuroalign.errors import check_option, collect_warnings
 
 __all__ = ["encode"]
@@ -154,8 +154,10 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
             design = make()
             for name, table in zip(members.get(space, [space]), getattr(design.joint, "tables", [design.joint])):
                 check_finite(getattr(table, "series", table), name, targets.ids)
-            results.append(_encode_space(design, space, targets, fitter, problem.layout, metrics, keep,
-                                         n_permutations, options, resampling))
+            found, _ = fit_design(design, space, fitter, problem, metrics, keep, n_permutations, options, resampling)
+            tables = getattr(design.joint, "tables", [design.joint])
+            found["n_features"] = sum(t.shape[1] - design.nuisance.shape[1] for t in tables)
+            results.append(found)
             if members:
                 results[-1]["chosen_depth"] = _chosen_depth(design, members[space], problem)
         baseline = None
@@ -178,25 +180,3 @@ def _chosen_depth(design, names, problem) -> np.ndarray:
     Y, fitter, tables = problem.targets.values, problem.fitter, design.joint
     return np.mean([depths[fitter.plan(tables, fold).choose(Y, train)] for fold, (train, _) in
                     enumerate(fitter.outer)], axis=0)
-
-
-def _encode_space(design, space, targets, fitter, layout, metrics, keep, n_permutations, options, resampling) -> dict:
-    joint, Y = design.joint, targets.values
-    prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep or resampling else None
-    with fitter.threads(joint, Y):
-        fit = fitter.fit(joint, Y, prediction)
-        observed = np.stack([score_moments(m, fit.sums) for m in metrics])
-        result = {"space": space, "solver": fit.solver, "score": observed,
-                  "prediction": prediction if "prediction" in keep else None,
-                  "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)), "at_edge": fit.at_edge.mean(1),
-                  "n_features": joint.shape[1] - design.nuisance.shape[1] * len(getattr(joint, "tables", [joint]))}
-        if "fold_score" in keep:
-            result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
-        if resampling:
-            drawn = resampling.scores(Y, prediction, fitter.outer, metrics)
-            result["ci_low"], result["ci_high"] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-            result["bootstrap"] = drawn if "bootstrap" in keep else None
-        if n_permutations:
-            result |= compare_with_null(design, joint, Y, observed, fitter, layout, metrics, "null" in keep,
-                                        n_permutations, options)
-    return result

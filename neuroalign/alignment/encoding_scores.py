@@ -4,19 +4,43 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses
+from neuroalign.alignment.scoring import fold_scores, score_moments
 from neuroalign.alignment.splits import make_permutations
 from neuroalign.data import sample_dim, scores
 from neuroalign.errors import list_ids, warn_user
 from neuroalign.stats import autocorrelation, ceiling_of, effective_samples
 from neuroalign.stats import fdr as adjust
 
-__all__ = ["KEEP", "LEVEL", "assemble", "check_finite", "compare_with_null", "warn_alphas", "warn_independent"]
+__all__ = ["KEEP", "LEVEL", "assemble", "check_finite", "compare_with_null", "fit_design", "warn_alphas",
+           "warn_independent"]
 
 KEEP = ("prediction", "null", "fold_score", "bootstrap")
 EDGE_SHARE = 0.05
 LEVEL = 0.95  # coverage of intervals
 SOME = 200  # columns that autocorrelation is estimated from
 FEW_INDEPENDENT = 30
+
+
+def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutations: int, permuting, resampling):
+    """Fit and score one design: its part of the Scores, and the fit."""
+    joint, Y = design.joint, problem.targets.values
+    prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep or resampling else None
+    with fitter.threads(joint, Y):
+        fit = fitter.fit(joint, Y, prediction)
+        observed = np.stack([score_moments(m, fit.sums) for m in metrics])
+        result = {"space": space, "solver": fit.solver, "score": observed,
+                  "prediction": prediction if "prediction" in keep else None,
+                  "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)), "at_edge": fit.at_edge.mean(1)}
+        if "fold_score" in keep:
+            result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
+        if resampling:
+            drawn = resampling.scores(Y, prediction, fitter.outer, metrics)
+            result["ci_low"], result["ci_high"] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+            result["bootstrap"] = drawn if "bootstrap" in keep else None
+        if n_permutations:
+            result |= compare_with_null(design, joint, Y, observed, fitter, problem.layout, metrics, "null" in keep,
+                                        n_permutations, permuting)
+    return result, fit
 
 
 def compare_with_null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutations, options) -> dict:

@@ -9,13 +9,13 @@ import xarray as xr
 from neuroalign.alignment.band_fit import band_moments, contributions
 from neuroalign.alignment.banded import BandedPlan, plan_banded
 from neuroalign.alignment.designs import Design
-from neuroalign.alignment.encoding_scores import KEEP, LEVEL, assemble, check_finite, compare_with_null, warn_alphas
+from neuroalign.alignment.encoding_scores import KEEP, LEVEL, assemble, check_finite, fit_design, warn_alphas
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fit, Fitter, fill_flat
 from neuroalign.alignment.problem import Problem, set_up
 from neuroalign.alignment.reduction import reduce_features, standardise
 from neuroalign.alignment.resampling import Resampling
-from neuroalign.alignment.scoring import fold_scores, moments, score_moments
+from neuroalign.alignment.scoring import moments, score_moments
 from neuroalign.alignment.table import Table
 from neuroalign.data import scores
 from neuroalign.errors import check_option, collect_warnings, list_ids
@@ -251,27 +251,9 @@ class BandedFitter(Fitter):
 
 
 def _fit(design, label, fitter, problem, metrics, keep, n_permutations, permuting, resampling) -> dict:
-    joint, Y = design.joint, problem.targets.values
-    prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep or resampling else None
-    with fitter.threads(joint, Y):
-        fit = fitter.fit(joint, Y, prediction)
-        observed = np.stack([score_moments(m, fit.sums) for m in metrics])
-        gamma = np.concatenate([fit.gammas, np.full((1, Y.shape[1]), np.nan)])
-        result = {"space": label, "solver": fit.solver, "score": observed,
-                  "prediction": prediction if "prediction" in keep else None,
-                  "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)),
-                  "at_edge": fit.at_edge.mean(1), "n_features": sum(fitter.widths),
-                  "contribution": fit.contributions, "gamma": gamma}
-        if "fold_score" in keep:
-            result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
-        if resampling:
-            drawn = resampling.scores(Y, prediction, fitter.outer, metrics)
-            result["ci_low"], result["ci_high"] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-            result["bootstrap"] = drawn if "bootstrap" in keep else None
-        if n_permutations:
-            result |= compare_with_null(design, joint, Y, observed, fitter, problem.layout, metrics, "null" in keep,
-                            n_permutations, permuting)
-    return result
+    result, fit = fit_design(design, label, fitter, problem, metrics, keep, n_permutations, permuting, resampling)
+    gamma = np.concatenate([fit.gammas, np.full((1, fit.gammas.shape[1]), np.nan)])
+    return result | {"n_features": sum(fitter.widths), "contribution": fit.contributions, "gamma": gamma}
 
 
 def check_bands(bands, spaces) -> dict[str, list[str]]:

@@ -70,13 +70,13 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
         for space, make in problem.designs().items():
             table = make().joint
             with problem.fitter.threads(table, problem.targets.values):
-                observed, baseline = _score(problem, table, None, groups, metrics, centre)
+                plans = problem.fitter.plans_of(table) if n_permutations else None
+                observed, baseline = _score(problem, table, None, groups, metrics, centre, plans)
                 results[space] = {"score": observed, "n_features": table.shape[1] - problem.nuisance.shape[1]}
                 if n_permutations:
                     told, orders = make_permutations(problem.layout, null, n_permutations, min_shift=min_shift,
                                                      block=block, events=None, random_state=random_state)
                     tally = Tally(observed)
-                    plans = problem.fitter.plans_of(table)
                     for order in orders:
                         tally.add(_score(problem, table, order, groups, metrics, centre, plans)[0])
                     results[space] |= {"p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd}
