@@ -152,14 +152,14 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
                 raise ValueError("layer='nested': layers are compared by their inner folds; give at least two alphas.")
         for space, make in makers.items():
             design = make()
-            for name, table in zip(members.get(space, [space]), getattr(design.joint, "tables", [design.joint])):
+            tables = getattr(design.joint, "tables", [design.joint])
+            for name, table in zip(members.get(space, [space]), tables):
                 check_finite(getattr(table, "series", table), name, targets.ids)
             found, _ = fit_design(design, space, fitter, problem, metrics, keep, n_permutations, options, resampling)
-            tables = getattr(design.joint, "tables", [design.joint])
             found["n_features"] = sum(t.shape[1] - design.nuisance.shape[1] for t in tables)
-            results.append(found)
             if members:
-                results[-1]["chosen_depth"] = _chosen_depth(design, members[space], problem)
+                found["chosen_depth"] = _chosen_depth(design, members[space], problem)
+            results.append(found)
         baseline = None
         if columns.shape[1]:
             sums = fitter.fit(columns, targets.values).sums
