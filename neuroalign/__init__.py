@@ -34,7 +34,7 @@ _PUBLIC = {
     "report": "neuroalign.reports",
     "show": "neuroalign.reports",
 }
-_MODULES = ("alignment", "data", "features", "models", "recordings", "reports", "simulate", "stats")
+_MODULES = ("alignment", "data", "features", "models", "probes", "recordings", "reports", "simulate", "stats")
 _RENAMED = {"plot": "neuroalign.plots", "scores": "neuroalign.data.scores"}
 
 __all__ = ["__version__", *_PUBLIC, *_MODULES, *_RENAMED]
