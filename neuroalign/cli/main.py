@@ -23,6 +23,7 @@ app.add_typer(zoo, name="zoo")
 data = typer.Typer(help="Data sets: manifests, files, checks.", no_args_is_help=True)
 data.command("list")(system.data_list)
 data.command("fetch")(system.data_fetch)
+data.command("verify")(system.data_verify)
 app.add_typer(data, name="data")
 stored = typer.Typer(help="The feature store: what is there, whether it is sound.", no_args_is_help=True)
 stored.command("ls")(store.store_ls)
@@ -39,7 +40,6 @@ app.command("compare")(analyse.compare)
 app.command("report")(analyse.report)
 app.command("demo")(system.demo)
 app.command("doctor")(system.doctor)
-
 
 
 def _print_version(wanted: bool) -> None:

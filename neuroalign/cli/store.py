@@ -14,7 +14,8 @@ def store_ls(store: Folder = None) -> None:
 
     opened = _open(store)
     table = opened.ls()
-    print_table(table.drop(columns=["path"]), title=f"{opened.path}: {len(table)} entries, {table.mb.sum():.1f} MB")
+    print_table(table.drop(columns=["path"]), title=f"{opened.path}: {_count(len(table), 'entry', 'entries')}, "
+                f"{table.mb.sum():.1f} MB")
 
 
 def store_verify(
@@ -26,7 +27,7 @@ def store_verify(
 
     opened = _open(store)
     table = opened.check(model)
-    print_table(table.drop(columns=["file"]), title=f"{opened.path}: {len(table)} arrays")
+    print_table(table.drop(columns=["file"]), title=f"{opened.path}: {_count(len(table), 'array', 'arrays')}")
     counts = table.state.value_counts()
     print(", ".join(f"{counts.get(state, 0)} {state}" for state in ("ok", "partial", "corrupt")))
     if counts.get("corrupt", 0):
@@ -44,7 +45,7 @@ def store_gc(
     removed = _open(store).gc(older_than=3600 * older_than)
     if len(removed):
         print_table(removed)
-    print(f"removed {len(removed)} leftovers, {removed.bytes.sum() / 1e6:.1f} MB")
+    print(f"removed {_count(len(removed), 'leftover', 'leftovers')}, {removed.bytes.sum() / 1e6:.1f} MB")
 
 
 def store_merge(
@@ -65,3 +66,7 @@ def _open(path: Path | None):
     if path is not None and not opened.path.is_dir():
         raise FileNotFoundError(f"store: no folder {str(path)!r}.")
     return opened
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"

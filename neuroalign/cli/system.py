@@ -31,6 +31,21 @@ def data_fetch(name: Annotated[str, typer.Argument(help="Data set name or manife
         print(f"{fetch_file(manifest, file)}  ({checked})")
 
 
+def data_verify(name: Annotated[str, typer.Argument(help="Data set name or manifest file.")]) -> None:
+    """Read the files of a data set that lie here against their sha256; exit code 1 if one is damaged or absent."""
+    import pandas as pd
+
+    from neuroalign.cli.tables import print_table
+    from neuroalign.data import check_files
+
+    table = pd.DataFrame(check_files(name))
+    print_table(table)
+    counts = table["state"].value_counts()
+    print(", ".join(f"{counts[state]} {state}" for state in ("ok", "unverified", "damaged", "absent") if state in counts))
+    if not {"damaged", "absent"}.isdisjoint(counts.index):
+        raise typer.Exit(1)
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for figures, scores and report.")] = Path("out"),
     store: Annotated[Path | None, typer.Option(help="Feature store (default: OUT/store).")] = None,

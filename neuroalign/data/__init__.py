@@ -44,6 +44,7 @@ __all__ = [
 # manifests and downloads stay out of the way (pydantic, yaml) until they are asked for
 _LAZY = {
     "Manifest": "neuroalign.data.manifests",
+    "check_files": "neuroalign.data.download",
     "fetch_file": "neuroalign.data.download",
     "is_available": "neuroalign.data.download",
     "list_manifests": "neuroalign.data.manifests",

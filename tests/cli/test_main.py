@@ -117,3 +117,8 @@ def test_doctor_and_data_list_name_what_is_there():
     assert out.returncode == 0 and "torch" in out.stdout and "minilm" in out.stdout
     out = run("data", "list")
     assert out.returncode == 0 and "objects92" in out.stdout and "lee50" in out.stdout
+
+
+def test_data_verify_reads_the_files_of_a_data_set():
+    found = run("data", "verify", "photographs")
+    assert found.returncode == 0 and "ok" in found.stdout.splitlines()[-1]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from neuroalign.data import download, fetch_file, home, is_available, where_available, why_unavailable
+from neuroalign.data import check_files, download, fetch_file, home, is_available, where_available, why_unavailable
 from neuroalign.data.manifests import FileEntry, Manifest
 from neuroalign.errors import MissingExtra, NeuroalignWarning, StoreCorrupt
 
@@ -203,3 +203,19 @@ def test_availability_is_told_without_raising(server, tmp_path):
     assert "pip install no-such-package" in why_unavailable(absent)
     assert "Known: alice_fmri" in why_unavailable("no-such-data")
     assert why_unavailable(good) == ""
+
+
+def test_check_files_reads_what_lies_here_and_names_what_does_not(tmp_path, monkeypatch):
+    make_mirror(tmp_path / "mirror")
+    monkeypatch.setenv("NEUROALIGN_MIRROR", str(tmp_path / "mirror"))
+    loose, broken, gone = {"url": UNREACHABLE}, {"url": UNREACHABLE, "sha256": "0" * 64}, {"url": UNREACHABLE}
+    manifest = manifest_of({"name": "data.txt", "url": UNREACHABLE, "sha256": SHA}, {"name": "loose.txt", **loose},
+                           {"name": "broken.txt", **broken}, {"name": "gone.txt", **gone})
+    cache = home() / "data" / "toy"
+    cache.mkdir(parents=True)
+    for name in ("loose.txt", "broken.txt"):
+        (cache / name).write_bytes(CONTENT)
+    found = check_files(manifest)
+    assert [f["state"] for f in found] == ["ok", "unverified", "damaged", "absent"]
+    assert found[0]["place"].endswith("data.txt") and "sha256 is" in found[2]["place"]
+    assert found[3]["place"] == "to download"
