@@ -41,7 +41,7 @@ def data_verify(name: Annotated[str, typer.Argument(help="Data set name or manif
     table = pd.DataFrame(check_files(name))
     print_table(table)
     counts = table["state"].value_counts()
-    print(", ".join(f"{counts[state]} {state}" for state in ("ok", "unverified", "damaged", "absent") if state in counts))
+    print(", ".join(f"{n} {state}" for state, n in counts.items()))
     if not {"damaged", "absent"}.isdisjoint(counts.index):
         raise typer.Exit(1)
 
