@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neuroalign.cli import analyse, models, partition, store, system
+from neuroalign.cli import analyse, models, partition, probe, store, system
 from neuroalign.cli.failures import EXPECTED, print_failure
 from neuroalign.errors import NeuroalignWarning
 
@@ -32,6 +32,7 @@ stored.command("verify")(store.store_verify)
 stored.command("gc")(store.store_gc)
 stored.command("merge")(store.store_merge)
 app.add_typer(stored, name="store")
+app.add_typer(probe.app, name="probe")
 app.command("extract")(models.extract)
 app.command("verify")(models.verify)
 app.command("encode")(analyse.encode)

@@ -1,0 +1,42 @@
+"""One mark for all figures whose numbers come from random weights: they show that the machinery runs, and no finding."""
+
+import re
+
+from matplotlib.figure import Figure as MplFigure
+
+from neuroalign.data.scores import attrs_of
+from neuroalign.plots.select import spaces_table
+from neuroalign.plots.style import ACCENT
+
+__all__ = ["WORDS", "is_untrained", "mark_untrained"]
+
+WORDS = "untrained: machinery only"
+RANDOM = re.compile(r"@random(\.\d+)?(?=[@:~ ]|$)")
+
+
+def is_untrained(scores) -> bool:
+    """Say whether every space of Scores, or every name in a list of spaces or models, has random weights.
+
+    Names tell (``MODEL@random.SEED``), and so does the attr ``untrained`` that probes write of models they ran.
+
+    Examples
+    --------
+    >>> is_untrained(["clip@random:blocks.1:image"]), is_untrained(["clip@random.3", "clip"])
+    (True, False)
+    """
+    if hasattr(scores, "data_vars"):
+        names = spaces_table(scores)["model"].tolist()
+        if attrs_of(scores).get("untrained") is True:
+            return True
+    else:
+        names = [scores] if isinstance(scores, str) else list(scores)
+    return bool(names) and all(RANDOM.search(str(name)) for name in names)
+
+
+def mark_untrained(figure: MplFigure, untrained: bool) -> MplFigure:
+    """Write ``untrained: machinery only`` across the top right of a figure, and into its caption, if it is so."""
+    if untrained:
+        figure.text(0.995, 0.995, WORDS, ha="right", va="top", fontsize=8.5, fontweight="bold", color=ACCENT)
+        figure.caption = f"{WORDS[0].upper()}{WORDS[1:]}. {figure.caption}"
+        figure.alt = f"{WORDS[0].upper()}{WORDS[1:]}. {figure.alt}"
+    return figure
