@@ -120,7 +120,7 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
 
 def _make_folds(cv, ids, n_samples: int, **options) -> Folds:
     """Make folds; the shuffled folds of independent stimuli follow their ids, not the order of their rows."""
-    if ids is None or cv not in ("kfold", "shuffled"):
+    if ids is None or not (isinstance(cv, str) and cv in ("kfold", "shuffled")):
         return make_folds(cv, n_samples, **options)
     place = np.argsort(np.argsort(ids, kind="stable"))
     folds = make_folds(cv, n_samples, **options)

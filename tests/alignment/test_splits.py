@@ -46,3 +46,10 @@ def test_unsorted_events_and_gaps_without_a_clock_are_named():
     untimed = make_responses(np.zeros((4, 1)), list("abcd"), ["v"])
     with pytest.raises(ValueError, match="no clock"):
         make_layout(untimed, None, 2.0, None)
+
+
+def test_a_table_of_folds_serves_stimuli_with_ids():
+    layout = make_layout(make_responses(np.zeros((6, 1)), list("abcdef"), ["v"]), None, None, None)
+    table = np.array([0, 0, 1, 1, 2, 2])
+    outer, _ = nested_folds(layout, table, "auto", 5, 2, 0)
+    assert outer.describe()["fold_of_sample"] == table.tolist()
