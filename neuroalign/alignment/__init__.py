@@ -40,6 +40,7 @@ _PUBLIC = {
     "lag_scores": "trf",
     "list_metrics": "metrics",
     "mahalanobis": "recording_rdms",
+    "max_over_layers": "maximum",
     "mutual_knn": "neighbours",
     "noise_covariance": "recording_rdms",
     "pair_distances": "rdm",
@@ -57,6 +58,8 @@ _PUBLIC = {
     "trf_cv": "trf",
     "svcca": "cca",
     "site_tests": "sites",
+    "odd_one_out": "judgements",
+    "two_afc": "judgements",
     "two_versus_two": "stimulus_scores",
 }
 

@@ -12,7 +12,8 @@ from neuroalign.errors import suggest
 
 __all__ = ["METRICS", "Metric", "get_metric", "list_metrics", "resolve_metrics"]
 
-CALLS = {"encoding": "encode", "stimulus": "encode_stimuli", "partition": "partition_rsa"}
+CALLS = {"encoding": "encode", "stimulus": "encode_stimuli", "partition": "partition_rsa",
+         "judgement": "two_afc or odd_one_out", "matching": "match_spaces", "subjects": "isc"}
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,11 @@ class Metric:
     Attributes
     ----------
     name : str
-    kind : {"encoding", "stimulus", "rdm", "features", "partition"}
+    kind : {"encoding", "stimulus", "rdm", "features", "partition", "judgement", "matching", "subjects"}
         What it is computed from: out-of-fold predictions of a neuroid (`encode`), of the pattern of a stimulus
         (`encode_stimuli`), dissimilarities or two arrays of features (`compare`), two models at once
-        (`partition_rsa`).
+        (`partition_rsa`), choices between stimuli (`two_afc`, `odd_one_out`), held-out
+        pairs (`match_spaces`), the responses of subjects alone (`isc`).
     method : str
         The statistic, without the aggregation: for example ``"spearman"``.
     aggregation : str
@@ -182,8 +184,39 @@ def _stimulus_metrics() -> list[Metric]:
     ]
 
 
+def _judgement_metrics() -> list[Metric]:
+    share = "share of the answers to {} that the geometry gives too, a tie counted as the share of the tied options"
+    return [
+        Metric("choice.2afc", "judgement", "2afc", share.format("two-alternative trials"), "Zhang et al. 2018, CVPR",
+               symmetric=False, chance=0.5),
+        Metric("choice.odd", "judgement", "odd", share.format("odd-one-out trials of three"),
+               "Hebart et al. 2020, Nat Hum Behav 4:1173", symmetric=False, chance=1 / 3),
+    ]
+
+
+def _matching_metrics() -> list[Metric]:
+    words = {"affine": "cosine after an affine map", "procrustes": "cosine after a rotation",
+             "local_cka": "CKA of the anchors and the two rows"}
+    asks = {"assignment": "share of held-out rows that the best one-to-one assignment pairs rightly",
+            **{f"top{k}": f"share of held-out rows whose partner is among the {k} most similar, mean of both directions"
+               for k in (1, 5, 10)}}
+    return [
+        Metric(f"match.{method}.{ask}", "matching", method, f"{said}; {word}, fitted on anchors; mean over draws of "
+               "anchors and queries", "Hadgi et al. 2025, CVPR", symmetric=ask == "assignment" and method != "affine",
+               chance=float("nan"))
+        for method, word in words.items() for ask, said in asks.items()
+    ]
+
+
+def _subject_metrics() -> list[Metric]:
+    return [Metric("isc.loo", "subjects", "isc", "Pearson correlation of a subject with the mean of the others, mean "
+                   "over subjects", "Hasson et al. 2004, Science 303:1634; Nastase et al. 2019, Soc Cogn Affect "
+                   "Neurosci 14:667", per_subject=True)]
+
+
 METRICS: dict[str, Metric] = {
-    m.name: m for m in (*_encoding_metrics(), *_stimulus_metrics(), *_rdm_metrics(), *_feature_metrics())
+    m.name: m for m in (*_encoding_metrics(), *_stimulus_metrics(), *_rdm_metrics(), *_feature_metrics(),
+                         *_judgement_metrics(), *_matching_metrics(), *_subject_metrics())
 }
 
 

@@ -10,7 +10,8 @@ def test_every_metric_states_its_aggregation_reference_and_direction():
     for name, metric in METRICS.items():
         assert metric.name == name and metric.aggregation and metric.reference
         assert metric.direction in ("higher", "lower")
-        assert metric.kind in ("encoding", "stimulus", "rdm", "features", "partition")
+        assert metric.kind in ("encoding", "stimulus", "rdm", "features", "partition", "judgement", "matching",
+                               "subjects")
 
 
 def test_aggregation_and_estimator_are_part_of_the_name():
