@@ -14,13 +14,14 @@ from neuroalign.alignment.similarity import measure_grid, measure_null, measure_
 from neuroalign.data.scores import make
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve
-from neuroalign.stats import fdr, make_resamples, permutation_p, row_permutations
+from neuroalign.stats import fdr, make_resamples, max_permutation_p, permutation_p, row_permutations
 from neuroalign.stats.rdm_ceilings import AVERAGING
 
 __all__ = ["compare"]
 
 KEEP = ("null", "bootstrap", "subject_score")
-_VARIABLES = ("score", "ceiling", "ceiling_lower", "null_mean", "null_sd", "p", "q", "ci_low", "ci_high", "n")
+_VARIABLES = ("score", "ceiling", "ceiling_lower", "null_mean", "null_sd", "p", "q", "p_max", "ci_low", "ci_high",
+              "n")
 
 
 def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlation", control=None,
@@ -62,7 +63,8 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
     Dataset
         Scores (metric, space, target[, time_bin]) or (metric, space, space_b). p is one-sided (better than the
         null: greater, or less for a metric where lower is better), q is adjusted over the targets of each metric
-        and space.
+        and space. p_max is taken against the best of all spaces and targets under each permutation: that of the best
+        cell is the p of a maximum, also over layer pairs (`max_over_layers` gives it for each pair of models).
 
     Raises
     ------
@@ -203,10 +205,12 @@ def _finish(metric: Metric, part: dict) -> dict:
     shape, null = part["score"].shape, part.get("null")
     done = {name: np.broadcast_to(part.get(name, np.nan), shape).astype(float) for name in _VARIABLES[:3] + ("n",)}
     empty = np.full(shape, np.nan)
-    done |= dict.fromkeys(("null_mean", "null_sd", "p", "q", "ci_low", "ci_high"), empty)
+    done |= dict.fromkeys(("null_mean", "null_sd", "p", "q", "p_max", "ci_low", "ci_high"), empty)
     if null is not None:
-        p = permutation_p(part["score"], null, alternative="greater" if metric.direction == "higher" else "less")
-        done |= {"null_mean": null.mean(0), "null_sd": null.std(0), "p": p, "q": fdr(p, axis=1)}
+        better = "greater" if metric.direction == "higher" else "less"
+        p = permutation_p(part["score"], null, alternative=better)
+        done |= {"null_mean": null.mean(0), "null_sd": null.std(0), "p": p, "q": fdr(p, axis=1),
+                 "p_max": max_permutation_p(part["score"], null, alternative=better)}
     if "bootstrap" in part:
         tails = np.array([1 - rsa.LEVEL, 1 + rsa.LEVEL]) / 2
         done["ci_low"], done["ci_high"] = _quantiles(part["bootstrap"], tails)
@@ -274,6 +278,7 @@ def describe(metrics, side: Targets, settings, control, parts, targets) -> dict:
         "p": "one-sided: the score is better than under permuted labels (greater, or less where lower is better); "
              "(1 + b) / (1 + B)",
         "fdr": "Benjamini-Hochberg over the targets of each metric and space",
+        "p_max": "against the best of all spaces and targets of the metric under the same permutation",
         "random_state": settings["random_state"], "fingerprints": {"targets": _fingerprint(side)},
     }
     if any(m.name == "rsa.spearman" for m in metrics) and settings["ceiling"]:

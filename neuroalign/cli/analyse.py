@@ -151,7 +151,7 @@ def finish(scores, out: Path | None) -> None:
 
     frame = score_tools.to_frame(scores).dropna(axis="columns", how="all")
     wanted = ["metric", "space", "space_b", "neuroid", "target", "time_bin", "score", "baseline", "ceiling_lower",
-              "ceiling", "ci_low", "ci_high", "p", "q", "n"]
+              "ceiling", "ci_low", "ci_high", "p", "q", "p_max", "n"]
     lower = frame["metric"].isin([m for m in frame["metric"].unique() if m in METRICS
                                   and METRICS[m].direction == "lower"])
     better = frame["score"].where(~lower, -frame["score"])

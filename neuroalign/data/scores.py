@@ -45,6 +45,7 @@ SCORE_VARIABLES = {
     "null_sd": "standard deviation of the null distribution",
     "p": "p-value, (1 + b) / (1 + B)",
     "q": "p-value after control of the false discovery rate",
+    "p_max": "p-value against the best of all cells of the metric under each permutation: that of a maximum",
     "ci_low": "lower end of the interval",
     "ci_high": "upper end of the interval",
     "n": "number of samples (or pairs) behind the score",

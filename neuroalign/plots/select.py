@@ -136,7 +136,7 @@ def _average(picked: xr.Dataset, by: str) -> xr.Dataset:
     else:
         coords = [c for c in picked.coords if picked[c].dims == ("unit",) and c != "unit"]
         raise ValueError(f"by: got {by!r}, expected a coord of the units: {', '.join(map(repr, coords)) or 'none'}.")
-    numeric = [v for v in scores_.SCORE_VARIABLES if v in picked and v not in ("p", "q", "ci_low", "ci_high")]
+    numeric = [v for v in scores_.SCORE_VARIABLES if v in picked and v not in ("p", "q", "p_max", "ci_low", "ci_high")]
     out = []
     for name in pd.unique(groups):
         part = picked[numeric].isel(unit=np.flatnonzero(groups == name))

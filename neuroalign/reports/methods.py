@@ -33,11 +33,17 @@ def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
         row = {"part": name, "of": label, "metric": metric_label(metric), "scores": int(np.isfinite(score).sum()),
                "median": float(np.nanmedian(score)) if np.isfinite(score).any() else np.nan,
                "highest": float(np.nanmax(score)) if np.isfinite(score).any() else np.nan}
+        if "p_max" in part and part["p_max"].notnull().any() and np.isfinite(score).any() and not _is_lower(metric):
+            row["p of highest"] = float(part["p_max"].values.flat[np.nanargmax(score)])
         for which, column in (("p", "weak"), ("q", "strict")):
             tested = which in part and np.isfinite(part[which].values).any()
             row[column] = int((part[which].values < alpha).sum()) if tested else np.nan
         rows.append(row)
     return rows
+
+
+def _is_lower(metric: str) -> bool:
+    return metric in METRICS and METRICS[metric].direction == "lower"
 
 
 def methods(scores: xr.Dataset) -> str:
@@ -151,6 +157,9 @@ def _inference(attrs: dict, scores: xr.Dataset) -> list[str]:
     if "q" in scores:
         how = str(attrs.get("fdr") or "")
         said.append("q controls the false discovery rate" + (f": {CORRECTIONS.get(how, how)}." if how else "."))
+    if "p_max" in scores and scores["p_max"].notnull().any():
+        said.append("The p of a highest score is taken against the highest of all spaces and targets of its metric "
+                    "under each permutation.")
     intervals = attrs.get("interval")
     for metric, how in (intervals.items() if isinstance(intervals, dict) else [("", intervals)]):
         if how:

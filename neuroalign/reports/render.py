@@ -18,11 +18,12 @@ __all__ = ["picture", "prose", "score_frame", "slug", "table"]
 
 DPI = 192
 MOST_ROWS = 400
-MISSING = {"ceiling": "unavailable", "reliability": "unavailable", "weak": "not tested", "strict": "not tested"}
-PROBABILITIES = ("p", "q")
+MISSING = {"ceiling": "unavailable", "reliability": "unavailable", "weak": "not tested", "strict": "not tested",
+           "p of highest": "not tested"}
+PROBABILITIES = ("p", "q", "p_max", "p of highest")
 HEADINGS = {"ci_low": "interval low", "ci_high": "interval high", "null_mean": "null mean", "null_sd": "null sd",
             "ceiling_lower": "ceiling, lower", "best_alpha": "alpha", "neuroid": "unit", "space_b": "space B",
-            "baseline": "nuisance alone"}
+            "baseline": "nuisance alone", "p_max": "p (maximum)"}
 
 
 def prose(text: str | Iterable[str]) -> Markup:

@@ -58,7 +58,7 @@ class ScoresView:
             tested = [f"{said}: {row[column]:,}" for column, said in (("weak", "p < 0.05"), ("strict", "q < 0.05"))
                       if not np.isnan(row[column])]
             lines.append(f"  {row['metric']}, {row['of']}: {row['scores']:,} scores, median {row['median']:.3f}, "
-                         f"highest {row['highest']:.3f} ({where}); {', '.join(tested) or 'nothing tested'}")
+                         f"highest {row['highest']:.3f} ({where}{_p_of_highest(row)}); {', '.join(tested) or 'nothing tested'}")
         said = words.warning_rows([("", self.scores)])
         lines += [f"  warning {w['code']}: {w['message']}" for w in said]
         return "\n".join(lines)
@@ -73,3 +73,8 @@ class ScoresView:
             "warnings": words.warning_rows([("", self.scores)]),
         }
         return templates().get_template("show.html.j2").render(context)
+
+
+def _p_of_highest(row) -> str:
+    p = row.get("p of highest", np.nan)
+    return "" if np.isnan(p) else f"; p of the maximum {p:.3g}"

@@ -13,7 +13,7 @@ from neuroalign.stats.ceilings import (
 )
 from neuroalign.stats.folds import Folds, make_folds
 from neuroalign.stats.permutations import block_permutations, row_permutations, shift_permutations
-from neuroalign.stats.pvalues import at_least, fdr, permutation_p
+from neuroalign.stats.pvalues import at_least, fdr, max_permutation_p, permutation_p
 from neuroalign.stats.random import child_rng, child_seed
 from neuroalign.stats.resamples import Resamples, load_resamples, make_resamples
 from neuroalign.stats.sign_flips import SignFlipTest, conjunction_p, holm, sign_flip_test
@@ -35,6 +35,7 @@ __all__ = [
     "load_resamples",
     "make_folds",
     "make_resamples",
+    "max_permutation_p",
     "ncsnr",
     "permutation_p",
     "repeat_reliability",

@@ -4,7 +4,7 @@ import numpy as np
 
 from neuroalign.errors import check_option
 
-__all__ = ["at_least", "fdr", "permutation_p"]
+__all__ = ["at_least", "fdr", "max_permutation_p", "permutation_p"]
 
 
 def permutation_p(score, null, *, alternative: str = "greater") -> np.ndarray:
@@ -42,6 +42,44 @@ def permutation_p(score, null, *, alternative: str = "greater") -> np.ndarray:
     p = (1 + at_least(null, score).sum(0)) / (1 + len(null))
     unknown = np.isnan(score) | np.isnan(null).all(0)
     return np.where(unknown, np.nan, p)
+
+
+def max_permutation_p(score, null, *, alternative: str = "greater", axis=None) -> np.ndarray:
+    """Return the p-value of each statistic against the most extreme of a family under each permutation.
+
+    That of the best of the family is the p-value of a maximum; below a level, the chance of one false discovery in
+    the family is held (Westfall & Young 1993, Resampling-Based Multiple Testing). The same permutation must stand in
+    the same row of the null for the whole family.
+
+    Parameters
+    ----------
+    score : array of shape (...)
+    null : array of shape (n_permutations, ...)
+        Statistics that are NaN in all permutations do not take part.
+    alternative : {"greater", "less"}
+    axis : int or tuple of int, optional
+        Axes of `score` that make one family; all by default.
+
+    Returns
+    -------
+    array of shape (...)
+
+    Examples
+    --------
+    >>> null = np.array([[0.1, 0.5], [0.3, 0.0], [0.2, 0.1]])
+    >>> max_permutation_p([0.4, 0.2], null).tolist()
+    [0.5, 1.0]
+    """
+    check_option("alternative", alternative, ("greater", "less"))
+    score, null = np.asarray(score, float), np.asarray(null, float)
+    axes = tuple(range(score.ndim)) if axis is None else tuple(np.atleast_1d(axis) % score.ndim)
+    known = ~np.isnan(null).all(0) & ~np.isnan(score)
+    worst = -np.inf if alternative == "greater" else np.inf
+    # A single NaN counts as extreme, as in permutation_p.
+    filled = np.where(known, np.where(np.isnan(null), -worst, null), worst)
+    best = filled.max if alternative == "greater" else filled.min
+    extreme = np.broadcast_to(best(axis=tuple(a + 1 for a in axes), keepdims=True), null.shape)
+    return np.where(known, permutation_p(score, extreme, alternative=alternative), np.nan)
 
 
 def at_least(null, score) -> np.ndarray:

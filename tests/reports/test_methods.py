@@ -44,6 +44,16 @@ def test_counts(comparison):
     assert np.isnan(glance("a", comparison().drop_vars(["p", "q"]))[0]["strict"])
 
 
+def test_the_highest_score_comes_with_the_p_of_a_maximum(comparison):
+    scores = comparison()
+    score = scores["score"].isel(metric=0)
+    tested = scores.assign(p_max=scores["p"] * 0 + 0.5)
+    tested["p_max"].values[0].flat[np.nanargmax(score.values)] = 0.02
+    rows = glance("a", tested)
+    assert 0.02 in [row["p of highest"] for row in rows] and "highest of all spaces and targets" in methods(tested)
+    assert "p of highest" not in glance("a", scores)[0]
+
+
 def test_warnings_are_counted_once_each(comparison):
     rows = warning_rows([("first", comparison()), ("second", comparison())])
     assert len(rows) == 1 and rows[0]["said"] == 2 and rows[0]["in"] == "first; second"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, permutation_test
 
-from neuroalign.stats import fdr, permutation_p
+from neuroalign.stats import fdr, max_permutation_p, permutation_p
 
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=30), st.floats(-2, 2))
@@ -62,3 +62,19 @@ def test_unknown_words_and_shapes_are_explained():
         permutation_p(0.1, [0.2], alternative="more")
     with pytest.raises(ValueError, match="expected \\(n_permutations"):
         permutation_p([0.1, 0.2], [[0.2], [0.3]])
+
+
+@pytest.mark.parametrize("alternative", ["greater", "less"])
+def test_p_of_a_maximum_equals_a_loop_over_families(alternative):
+    rng = np.random.default_rng(0)
+    null, score = rng.standard_normal((50, 2, 3, 4)), rng.standard_normal((2, 3, 4)) + 1
+    null[:, 0, 1, 2] = np.nan
+    sign = 1 if alternative == "greater" else -1
+    found = max_permutation_p(score, null, alternative=alternative, axis=(1, 2))
+    for k in range(2):
+        best = np.nanmax(sign * null[:, k], axis=(1, 2))
+        expected = (1 + (best[:, None, None] >= sign * score[k]).sum(0)) / 51
+        known = ~np.isnan(null[0, k])
+        np.testing.assert_allclose(found[k][known], expected[known])
+    assert np.isnan(found[0, 1, 2]) and np.isfinite(found).sum() == 23
+    assert (found[0] >= permutation_p(score, null, alternative=alternative)[0] - 1e-12)[~np.isnan(null[0, 0])].all()
