@@ -58,7 +58,8 @@ class ScoresView:
             tested = [f"{said}: {row[column]:,}" for column, said in (("weak", "p < 0.05"), ("strict", "q < 0.05"))
                       if not np.isnan(row[column])]
             lines.append(f"  {row['metric']}, {row['of']}: {row['scores']:,} scores, median {row['median']:.3f}, "
-                         f"highest {row['highest']:.3f} ({where}{_p_of_highest(row)}); {', '.join(tested) or 'nothing tested'}")
+                         f"highest {row['highest']:.3f} ({where}{_p_of_highest(row)}); "
+                         f"{', '.join(tested) or 'nothing tested'}")
         said = words.warning_rows([("", self.scores)])
         lines += [f"  warning {w['code']}: {w['message']}" for w in said]
         return "\n".join(lines)

@@ -60,17 +60,12 @@ def test_targets_keep_their_names_and_the_scores_can_be_saved(tmp_path):
 
 
 def test_p_of_the_maximum_is_uniform_where_p_of_the_best_layer_is_not():
-    rng = np.random.default_rng(0)
-    dims = ("metric", "space", "target")
-    hits = {"maximum": 0, "best layer": 0}
-    for _ in range(200):
-        drawn = rng.standard_normal((40, 1, 8, 1))
-        scores = make({"score": (dims, drawn[0]), "null": (("permutation", *dims), drawn[1:].astype(np.float32))},
-                      {"metric": ["cka.debiased"], "space": [f"l{k}" for k in range(8)], "target": ["IT"],
-                       "model": ("space", ["a"] * 8)})
-        hits["maximum"] += max_over_layers(scores).p.item() <= 0.1
-        hits["best layer"] += permutation_p(drawn[0], drawn[1:]).min() <= 0.1
-    assert 10 <= hits["maximum"] <= 32 and hits["best layer"] >= 80
+    dims, drawn = ("metric", "space", "target"), np.random.default_rng(0).standard_normal((40, 1, 8, 400))
+    scores = make({"score": (dims, drawn[0]), "null": (("permutation", *dims), drawn[1:].astype(np.float32))},
+                  {"metric": ["cka.debiased"], "space": [f"l{k}" for k in range(8)],
+                   "target": [f"t{k}" for k in range(400)], "model": ("space", ["a"] * 8)})
+    assert 0.06 <= (max_over_layers(scores).p <= 0.1).mean() <= 0.14
+    assert (permutation_p(drawn[0], drawn[1:]).min(1) <= 0.1).mean() > 0.4
 
 
 def test_a_layer_without_a_score_takes_no_part():
