@@ -10,7 +10,9 @@ from neuroalign.data.dims import make_responses
 from neuroalign.data.download import fetch_file
 from neuroalign.data.manifests import Manifest
 from neuroalign.errors import list_ids
+from neuroalign.recordings.coordinates import check_millimetres
 from neuroalign.recordings.files import match_files, provenance, read_numbers
+from neuroalign.recordings.images import from_nilearn
 
 __all__ = ["CONFOUNDS", "ELECTRODES", "RESPONSES"]
 
@@ -75,6 +77,16 @@ def text_confounds(manifest: Manifest, *, files: str, names, tr: float, first: f
                         attrs=provenance(manifest, dropped=[f"{s}: {reason}" for s, reason in drop.items()]))
 
 
+def masked_volumes(manifest: Manifest, *, bold: str, mask: str, labels: str, tr: float, columns, subject: str,
+                   units: str) -> xr.DataArray:
+    """All voxels of a mask in one NIfTI; a text table gives each volume its `columns`, one of which is ``run``."""
+    table = pd.read_csv(fetch_file(manifest, labels), sep=r"\s+", header=None, names=list(columns), dtype=str)
+    out = from_nilearn(fetch_file(manifest, bold), fetch_file(manifest, mask), tr=tr, runs=table["run"].astype(int),
+                       subject=subject, units=units)
+    more = {c: ("time", table[c].to_numpy(str)) for c in columns if c != "run"}
+    return out.assign_coords(more).assign_attrs(provenance(manifest))
+
+
 def electrode_tables(manifest: Manifest, *, files: str, columns: dict, subject: str, subject_name: str,
                      kind: str) -> pd.DataFrame:
     """Electrode coordinates in MNI space, one CSV a subject, joined to one table."""
@@ -87,12 +99,16 @@ def electrode_tables(manifest: Manifest, *, files: str, columns: dict, subject: 
         table.insert(0, "neuroid_id", [f"{owner}.{label}" for label in raw[columns["label"]]])
         tables.append(table.assign(kind=kind))
     joined = pd.concat(tables, ignore_index=True)
-    _check_millimetres(manifest.name, joined)
+    xyz = joined[["x", "y", "z"]].to_numpy(float)
+    if not np.isfinite(xyz).all():
+        raise ValueError(f"{manifest.name}: electrodes {list_ids(joined['neuroid_id'][~np.isfinite(xyz).all(1)])} have "
+                         "no coordinates.")
+    check_millimetres(xyz, manifest.name)
     joined.attrs.update(provenance(manifest, space="MNI152, mm"))
     return joined
 
 
-RESPONSES = {f.__name__: f for f in (text_timecourses, word_measures)}
+RESPONSES = {f.__name__: f for f in (text_timecourses, word_measures, masked_volumes)}
 CONFOUNDS = {text_confounds.__name__: text_confounds}
 ELECTRODES = {electrode_tables.__name__: electrode_tables}
 
@@ -116,14 +132,3 @@ def _same_length(manifest: Manifest, series: dict[str, np.ndarray]) -> dict[str,
     if odd:
         raise ValueError(f"{manifest.name}: subjects {list_ids(odd)} have {lengths[odd[0]]} samples, others {usual}.")
     return series
-
-
-def _check_millimetres(name: str, table: pd.DataFrame) -> None:
-    xyz = table[["x", "y", "z"]].to_numpy(float)
-    if not np.isfinite(xyz).all():
-        raise ValueError(f"{name}: electrodes {list_ids(table['neuroid_id'][~np.isfinite(xyz).all(1)])} have no "
-                         "coordinates.")
-    extent = np.abs(xyz).max()
-    if extent < 2 or extent > 200:
-        raise ValueError(f"{name}: coordinates reach {extent:.3g}, expected millimetres of MNI space (up to about "
-                         "110). Metres? Multiply by 1000.")
