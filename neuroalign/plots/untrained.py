@@ -1,4 +1,4 @@
-"""One mark for all figures whose numbers come from random weights: they show that the machinery runs, and no finding."""
+"""One mark for figures whose numbers come from random weights: they show that the machinery runs, and no finding."""
 
 import re
 
@@ -34,7 +34,7 @@ def is_untrained(scores) -> bool:
 
 
 def mark_untrained(figure: MplFigure, untrained: bool) -> MplFigure:
-    """Write ``untrained: machinery only`` across the top right of a figure, and into its caption, if it is so."""
+    """Write ``untrained: machinery only`` at the top right of a figure and into its caption."""
     if untrained:
         figure.text(0.995, 0.995, WORDS, ha="right", va="top", fontsize=8.5, fontweight="bold", color=ACCENT)
         figure.caption = f"{WORDS[0].upper()}{WORDS[1:]}. {figure.caption}"
