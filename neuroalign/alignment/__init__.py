@@ -58,7 +58,12 @@ _PUBLIC = {
     "trf_cv": "trf",
     "svcca": "cca",
     "site_tests": "sites",
+    "blind_pairs": "ratings",
+    "collect_ratings": "ratings",
+    "compare_ratings": "ratings",
     "odd_one_out": "judgements",
+    "rating_agreement": "ratings",
+    "ratings_to_rdms": "ratings",
     "two_afc": "judgements",
     "two_versus_two": "stimulus_scores",
 }
