@@ -17,7 +17,7 @@ from neuroalign.linalg import resolve, to_numpy
 from neuroalign.stats import make_folds
 
 __all__ = ["HeldOutCca", "HeldOutRows", "canonical_correlations", "degenerate", "held_out_cca", "held_out_score",
-           "pwcca", "pwcca_score", "svcca", "svcca_score"]
+           "pwcca", "pwcca_score", "svcca", "svcca_score", "whiten"]
 
 VARIANCE = 0.99
 COMPONENTS = 10
@@ -199,7 +199,7 @@ def held_out_cca(x, y, *, n_components=COMPONENTS, reg=SHRINKAGE, cv=FOLDS, grou
     for train, test in folds:
         _check_test(test)
         k, r = (ks[0], regs[0]) if len(ks) == len(regs) == 1 else _choose(a, b, train, ks, regs, groups, random_state)
-        found = _fold_sums(_whiten(a.rows, train, test, r), _whiten(b.rows, train, test, r), int(k))
+        found = _fold_sums(whiten(a.rows, train, test, r), whiten(b.rows, train, test, r), int(k))
         sums.append(found)
         chosen.append((found.shape[-1], r))
     widest = max(s.shape[-1] for s in sums)
@@ -232,7 +232,7 @@ class HeldOutRows:
     def whitened(self) -> list:
         """Training and test rows of each fold, whitened by the training rows."""
         folds = make_folds("kfold", self.rows.shape[-2], n_splits=min(FOLDS, self.rows.shape[-2] // 3))
-        return [_whiten(self.rows, train, test, SHRINKAGE) for train, test in folds]
+        return [whiten(self.rows, train, test, SHRINKAGE) for train, test in folds]
 
 
 def held_out_score(a: HeldOutRows, b: HeldOutRows) -> torch.Tensor:
@@ -242,6 +242,36 @@ def held_out_score(a: HeldOutRows, b: HeldOutRows) -> torch.Tensor:
     parts = [_fold_sums(p, q, COMPONENTS) for p, q in zip(a.whitened, b.whitened)]
     shared = min(p.shape[-1] for p in parts)
     return _pooled(sum(p[..., :shared] for p in parts)).mean(-1)
+
+
+def whiten(rows, train, test, reg):
+    """Put rows on axes where the covariance of the training rows, shrunk, is the identity.
+
+    Parameters
+    ----------
+    rows : tensor of shape (..., n_rows, n_columns)
+    train, test : array of int
+        The mean and the covariance are those of the training rows.
+    reg : float
+        Shrinkage, 0 to 1, as in `held_out_cca`.
+
+    Returns
+    -------
+    train, test : tensor of shape (..., n, n_columns)
+        Columns of directions without variance are zero.
+    rank : int
+    """
+    train, test = (torch.as_tensor(i, device=rows.device) for i in (train, test))
+    part = rows[..., train, :]
+    mean = part.mean(-2, keepdim=True)
+    part = part - mean
+    values, vectors = torch.linalg.eigh(part.mT @ part / len(train))
+    largest = values[..., -1:].clamp_min(torch.finfo(values.dtype).tiny)
+    there = values > 1e-10 * largest
+    average = (values * there).sum(-1, keepdim=True) / there.sum(-1, keepdim=True)
+    scale = torch.where(there, ((1 - reg) * values + reg * average).clamp_min(1e-300).rsqrt(), 0.0)
+    axes = vectors * scale[..., None, :]
+    return part @ axes, (rows[..., test, :] - mean) @ axes, int(there.sum(-1).min())
 
 
 def _bases(x, y, variance, device, loadings=False):
@@ -270,21 +300,6 @@ def _held_rows(values, device) -> HeldOutRows:
     return HeldOutRows(rows / (size or 1), finite and bool((rows.std(0) > 1e-7 * size).any()))
 
 
-def _whiten(rows, train, test, reg):
-    """Training and test rows on axes where the training covariance, shrunk, is the identity."""
-    train, test = (torch.as_tensor(i, device=rows.device) for i in (train, test))
-    part = rows[..., train, :]
-    mean = part.mean(-2, keepdim=True)
-    part = part - mean
-    values, vectors = torch.linalg.eigh(part.mT @ part / len(train))
-    largest = values[..., -1:].clamp_min(torch.finfo(values.dtype).tiny)
-    there = values > 1e-10 * largest
-    average = (values * there).sum(-1, keepdim=True) / there.sum(-1, keepdim=True)
-    scale = torch.where(there, ((1 - reg) * values + reg * average).clamp_min(1e-300).rsqrt(), 0.0)
-    axes = vectors * scale[..., None, :]
-    return part @ axes, (rows[..., test, :] - mean) @ axes, int(there.sum(-1).min())
-
-
 def _fold_sums(a, b, k: int) -> torch.Tensor:
     """Sums of products of the test variates of one fold: (..., 3, k), of x with y, x with x, y with y."""
     left, _, right = torch.linalg.svd(a[0].mT @ b[0], full_matrices=False)
@@ -306,7 +321,7 @@ def _choose(a, b, train, ks, regs, groups, random_state):
                        random_state=random_state)
     best, found = -np.inf, None
     for reg in regs:
-        parts = [_fold_sums(_whiten(a.rows, train[t], train[v], reg), _whiten(b.rows, train[t], train[v], reg),
+        parts = [_fold_sums(whiten(a.rows, train[t], train[v], reg), whiten(b.rows, train[t], train[v], reg),
                             int(max(ks))) for t, v in inner]
         shared = min(p.shape[-1] for p in parts)
         own_noise = 2 / np.sqrt(len(train))
