@@ -121,6 +121,10 @@ def _feature_metrics() -> list[Metric]:
         Metric("cka.debiased", "features", "debiased", f"linear CKA by the unbiased HSIC; {over}", _HSIC),
         Metric("cka.biased", "features", "biased", f"linear CKA by the biased HSIC, inflated where stimuli are "
                f"few against features; {over}", _CKA, chance=float("nan")),
+        Metric("cka.minibatch", "features", "cka.minibatch", "linear CKA by the unbiased HSIC of random batches of at "
+               f"most 256 stimuli, averaged; {over}", "Nguyen, Raghu & Kornblith 2021, ICLR"),
+        Metric("cka.rbf", "features", "rbf", "CKA of Gaussian kernels by the unbiased HSIC, width: the median distance "
+               f"of each side; {over}", _CKA),
         *_cca_metrics(over),
         *_shape_metrics(over),
         *_neighbour_metrics(over),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuroalign.alignment import cca, cka, neighbours, shape
+from neuroalign.alignment import cca, cka, cka_minibatch, neighbours, shape
 from neuroalign.alignment.feature_basis import compact_rows, feature_basis
 from neuroalign.linalg import rows_per_chunk, to_numpy
 
@@ -61,6 +61,10 @@ def _knn_bytes(a, b):
     return 40 * a.index.numel() * b.index.shape[-1]
 
 
+def _batch_bytes(a, b):
+    return 16 * len(a.rows) * a.rows.shape[-1] + 64 * max(map(len, a.batches)) ** 2
+
+
 def _loaded(values, device):
     return feature_basis(values, device, loadings=True)
 
@@ -87,7 +91,10 @@ MEASURES: dict[str, Measure] = {
     "knn.cycle.reverse": Measure(neighbours.nearest, lambda a, b: neighbours.cycle_score(b, a), _knn_bytes,
                                  compact=False, least=12),
     "cknna": Measure(neighbours.nearest, neighbours.cknna_score, _knn_bytes, compact=False, least=12),
+    "cka.minibatch": Measure(cka_minibatch.BatchedRows.of, cka_minibatch.minibatch_score, _batch_bytes, least=4),
 }
+# CKA of whole matrices has a null and subsamples of its own.
+_CKA = {"debiased": {"estimator": "debiased"}, "biased": {"estimator": "biased"}, "rbf": {"kernel": "rbf"}}
 
 
 def measure_grid(method: str, xs, ys, *, device) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +103,7 @@ def measure_grid(method: str, xs, ys, *, device) -> tuple[np.ndarray, np.ndarray
     Parameters
     ----------
     method : str
-        A CKA estimator or a name of `MEASURES`.
+        ``"debiased"``, ``"biased"`` or ``"rbf"`` (CKA), or a name of `MEASURES`.
     xs, ys : sequence of arrays of shape (n_stimuli, n_features)
 
     Returns
@@ -106,8 +113,8 @@ def measure_grid(method: str, xs, ys, *, device) -> tuple[np.ndarray, np.ndarray
     degenerate : bool array of the same shape
         Where the sizes alone decide the score.
     """
-    if method in cka.ESTIMATORS:
-        found = cka.cka_grid(xs, ys, estimator=method, device=device)
+    if method in _CKA:
+        found = cka.cka_grid(xs, ys, **_CKA[method], device=device)
         return found, np.zeros(found.shape, bool)
     measure = _measure(method, len(xs[0]))
     left, right = _prepare_all(measure, xs, ys, device)
@@ -129,8 +136,8 @@ def measure_null(method: str, xs, ys, permutations, *, weights, device) -> np.nd
     -------
     float64 array of shape (n_permutations, len(xs), n_cells)
     """
-    if method in cka.ESTIMATORS:
-        return cka.cka_null(xs, ys, permutations, estimator=method, weights=weights, device=device)
+    if method in _CKA:
+        return cka.cka_null(xs, ys, permutations, **_CKA[method], weights=weights, device=device)
     measure = _measure(method, len(xs[0]))
     left, right = _prepare_all(measure, xs, ys, device)
     values = np.full((len(permutations), len(left), len(right)), np.nan)
@@ -146,8 +153,8 @@ def measure_null(method: str, xs, ys, permutations, *, weights, device) -> np.nd
 
 def measure_subsamples(method: str, xs, ys, indices, *, device) -> np.ndarray:
     """Scores of subsamples of the stimuli (none twice), shape (n_resamples, len(xs), len(ys))."""
-    if method in cka.ESTIMATORS:
-        return cka.cka_subsamples(xs, ys, indices, estimator=method, device=device)
+    if method in _CKA:
+        return cka.cka_subsamples(xs, ys, indices, **_CKA[method], device=device)
     measure = _measure(method, np.shape(indices)[1])
     if measure.compact:
         known = {id(v): compact_rows(np.asarray(v), device) for v in (*xs, *ys)}

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import pdist, squareform
 
 from neuroalign.alignment import cka as cka_module
-from neuroalign.alignment import kernel_cka, linear_cka
+from neuroalign.alignment import cka_kernels, kernel_cka, linear_cka, rbf_cka
 from neuroalign.alignment.cka import cka_grid, cka_null, cka_subsamples
+from neuroalign.alignment.cka_kernels import linear_kernel
 
 ORACLE = {"clip": (0.6362, 0.6046), "clip_random": (0.0450, 0.0257), "convirt": (0.4111, 0.4056),
           "videoclip": (0.6402, 0.4342), "clasp": (0.1504, 0.0485)}
@@ -29,6 +31,11 @@ def brute_force(x, y, estimator):
                 - 2 / (n - 2) * (one @ a @ b @ one)) / (n * (n - 3))
 
     return hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l))
+
+
+def gaussian(x):
+    distances = pdist(x)
+    return np.exp(-squareform(distances) ** 2 / (2 * np.median(distances) ** 2))
 
 
 def pair(p, q, n=60, seed=0):
@@ -53,6 +60,44 @@ def test_published_embeddings(mirror, name):
     biased, debiased = ORACLE[name]
     assert linear_cka(x, y, estimator="biased") == pytest.approx(biased, abs=1e-3)
     assert linear_cka(x, y) == pytest.approx(debiased, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rbf_cka_equals_kernels_of_scipy_distances(shape, monkeypatch):
+    x, y = pair(*shape)
+    k, l = gaussian(x), gaussian(y)  # noqa: E741
+    for estimator in ("debiased", "biased"):
+        expected = kernel_cka(k, l, estimator=estimator)
+        assert rbf_cka(x, y, estimator=estimator, device="cpu") == pytest.approx(expected, abs=1e-6)
+    orders = np.stack([np.random.default_rng(s).permutation(60) for s in range(3)])
+    null = cka_null([x], [y], orders, kernel="rbf", device="cpu")[:, 0, 0]
+    np.testing.assert_allclose(null, [kernel_cka(k[np.ix_(o, o)], l) for o in orders], atol=1e-6)
+    part = cka_subsamples([x], [y], orders[:, :30], kernel="rbf", device="cpu")[:, 0, 0]
+    halves = [np.ix_(o, o) for o in orders[:, :30]]
+    np.testing.assert_allclose(part, [kernel_cka(k[h], l[h]) for h in halves], atol=1e-6)
+    monkeypatch.setattr(cka_kernels, "rows_per_chunk", lambda *args, **kwargs: 7)
+    assert rbf_cka(x, y, device="cpu") == pytest.approx(kernel_cka(k, l), abs=1e-6)
+
+
+def test_rbf_cka_sees_what_linear_cka_does_not():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 2))
+    radius = (x**2).sum(1, keepdims=True)  # uncorrelated with x
+    assert linear_cka(x, radius) < 0.05 and rbf_cka(x, radius) > 0.15
+
+
+def test_rbf_cka_of_mostly_equal_stimuli_is_nan():
+    x = np.zeros((30, 3))
+    x[:3] = np.eye(3)
+    assert np.isnan(rbf_cka(x, pair(4, 3, n=30)[0], device="cpu"))
+
+
+def test_an_array_seen_twice_is_prepared_and_multiplied_once(monkeypatch):
+    x, calls = np.random.default_rng(0).standard_normal((30, 4)), []
+    arrays = [x, x[:, :2], x + 1]
+    monkeypatch.setattr(cka_module, "hsic", lambda a, b, e: calls.append(1) or cka_kernels.hsic(a, b, e))
+    grid = cka_grid(arrays, [x[:], x[:, :2], arrays[2]], device="cpu")
+    assert len(calls) == 6 and np.array_equal(grid, grid.T)
 
 
 @settings(max_examples=12, deadline=None)
@@ -88,13 +133,13 @@ def test_many_rows_do_not_drift():
 
 
 def test_no_stimulus_matrix_where_features_are_fewer():
-    kernel = cka_module._Kernel(pair(10, 20)[0], cka_module.resolve("cpu"))
+    kernel = linear_kernel(pair(10, 20)[0], cka_module.resolve("cpu"))
     assert kernel.gram is None and kernel.rows.shape == (60, 10)
 
 
 def test_a_grid_equals_its_cells_also_in_blocks_of_features(monkeypatch):
     arrays = [pair(*SHAPES[k], seed=k)[k % 2] for k in range(4)]
-    monkeypatch.setattr(cka_module, "rows_per_chunk", lambda *args, **kwargs: 9)
+    monkeypatch.setattr(cka_kernels, "rows_per_chunk", lambda *args, **kwargs: 9)
     grid = cka_grid(arrays, arrays, device="cpu")
     expected = [[brute_force(a.astype(float), b.astype(float), "debiased") for b in arrays] for a in arrays]
     np.testing.assert_allclose(grid, expected, atol=1e-5)
