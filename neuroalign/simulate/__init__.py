@@ -1,5 +1,6 @@
 """Planted truth: data whose answer is known."""
 
 from neuroalign.simulate.brain import brain
+from neuroalign.simulate.study import Study, study
 
-__all__ = ["brain"]
+__all__ = ["Study", "brain", "study"]

@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 from neuroalign.data import make_responses, sample_dim, validate_features
 from neuroalign.stats import child_rng
 
-__all__ = ["brain"]
+__all__ = ["ar_noise", "brain"]
 
 
 def brain(features: xr.DataArray, *, sites, driven=True, weights=None, snr=1.0, ar: float = 0.0,
@@ -65,7 +65,7 @@ def brain(features: xr.DataArray, *, sites, driven=True, weights=None, snr=1.0, 
     if (driven & (spread == 0)).any():
         raise ValueError("features: they are constant, so they drive nothing.")
     signal = (signal - signal.mean(0)) / np.where(spread > 0, spread, 1) * np.sqrt(snr)
-    values = signal + _ar_noise(rng, n_samples, n_sites, ar)
+    values = signal + ar_noise(rng, n_samples, n_sites, ar)
     main = "time" if dim == "time" else "stimulus_id"
     kept = {k: v.values for k, v in features.coords.items() if v.dims == (dim,) and k not in (dim, "stimulus_id")}
     coords = {c: table[c].to_numpy() for c in table.columns if c != "neuroid_id"}
@@ -84,7 +84,7 @@ def _sites(sites) -> pd.DataFrame:
     return pd.DataFrame({"neuroid_id": names})
 
 
-def _ar_noise(rng, n_samples: int, n_sites: int, ar: float) -> np.ndarray:
+def ar_noise(rng, n_samples: int, n_sites: int, ar: float) -> np.ndarray:
     """Draw a stationary AR(1) process of variance 1 for each site."""
     burn = 0 if ar == 0 else int(np.ceil(np.log(1e-3) / np.log(abs(ar)))) + 1
     white = rng.standard_normal((burn + n_samples, n_sites)) * np.sqrt(1 - ar**2)
