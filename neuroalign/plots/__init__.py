@@ -3,13 +3,18 @@
 from neuroalign.plots.bars import bars
 from neuroalign.plots.brain import sites
 from neuroalign.plots.matrix import matrix
+from neuroalign.plots.mds import mds
 from neuroalign.plots.partition import partition
 from neuroalign.plots.photos import photo_grid
 from neuroalign.plots.profile import layer_profile
 from neuroalign.plots.rdms import rdm_panel
 from neuroalign.plots.simple import difference, scatter
 from neuroalign.plots.style import Figure
+from neuroalign.plots.surface import surface
 from neuroalign.plots.timing import layer_time, time_course
+from neuroalign.plots.topomap import topomap
+from neuroalign.plots.venn import venn
+from neuroalign.plots.versus import versus
 
-__all__ = ["Figure", "bars", "difference", "layer_profile", "layer_time", "matrix", "partition", "photo_grid",
-           "rdm_panel", "scatter", "sites", "time_course"]
+__all__ = ["Figure", "bars", "difference", "layer_profile", "layer_time", "matrix", "mds", "partition", "photo_grid",
+           "rdm_panel", "scatter", "sites", "surface", "time_course", "topomap", "venn", "versus"]

@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from neuroalign.plots.select import format_p, metric_label, picked_spaces, select, shorten, spaces_table
+from neuroalign.plots.select import drawn_frame, format_p, metric_label, picked_spaces, select, shorten, spaces_table
 from neuroalign.plots.style import GREY, INK, PALETTE, Figure, new_figure, place_legend, styled
 
 __all__ = ["bars"]
@@ -64,6 +64,7 @@ def bars(scores: xr.Dataset, metric: str | None = None, targets=None, *, spaces=
     place_legend(figure, handles, [h.get_label() for h in handles])
     if title:
         figure.suptitle(title, x=0.01, ha="left")
+    figure.data = drawn_frame(data)
     figure.caption = _caption(drawn, data, names, alpha)
     figure.alt = "Bars of scores. " + "; ".join(
         f"{u}: {', '.join(f'{v:.2f}' for v in data['score'].sel(unit=u).values)}" for u in units[:12]) + "."

@@ -79,6 +79,7 @@ def sites(scores, values=None, *, truth=None, found=None, metric: str | None = N
     _legend(figure, mapper, label, planted, rings)
     if title:
         figure.suptitle(title, x=0.02, y=0.985, ha="left")
+    figure.data = table.rename_axis("site").reset_index()
     figure.caption = _caption(table, planted)
     figure.alt = f"Glass brain with {len(drawn)} sites. {_verdict(table, planted)}."
     return figure

@@ -5,7 +5,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.colors import Normalize, TwoSlopeNorm
 
-from neuroalign.plots.select import metric_label, select, shorten, spaces_table
+from neuroalign.plots.select import drawn_frame, metric_label, select, shorten, spaces_table
 from neuroalign.plots.style import FAINT, GREY, Figure, new_figure, styled, text_on
 
 __all__ = ["matrix"]
@@ -68,6 +68,7 @@ def matrix(scores: xr.Dataset, metric: str | None = None, targets=None, *, by: s
     bar.set_label(metric_label(data.attrs["_metric"]))
     if title:
         figure.suptitle(title, x=0.01, ha="left")
+    figure.data = drawn_frame(data)
     figure.caption = _caption(data, groups, marked, alpha)
     figure.alt = _alt(data, labels, units, values)
     return figure

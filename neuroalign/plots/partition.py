@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.data.scores import attrs_of
-from neuroalign.plots.select import metric_label, select, shorten
+from neuroalign.plots.select import drawn_frame, metric_label, select, shorten
 from neuroalign.plots.style import FAINT, GREY, INK, PALETTE, Figure, new_figure, styled
 
 __all__ = ["partition"]
@@ -56,6 +56,7 @@ def partition(scores: xr.Dataset, targets=None, *, by: str | None = None, title:
     axes[1, 0].set_yticks(range(len(bands)), [shorten(b, 30) for b in bands])
     if title:
         figure.suptitle(title, x=0.01, ha="left")
+    figure.data = drawn_frame(data)
     averaged = " Bars are means over units, whiskers their quartiles." if "spread_low" in parts else (
         " Whiskers: interval of the part." if "ci_low" in parts else "")
     figure.caption = ("Parts of the variance that all bands explain together (R² beside the name): what is lost "

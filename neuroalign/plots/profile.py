@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from neuroalign.plots.select import Series, metric_label, model_series, select, shorten
+from neuroalign.plots.select import Series, drawn_frame, metric_label, model_series, select, shorten
 from neuroalign.plots.style import FAINT, GREY, INK, PALETTE, Figure, grid_shape, new_figure, place_legend, styled
 
 __all__ = ["layer_profile"]
@@ -60,6 +60,7 @@ def layer_profile(scores: xr.Dataset, metric: str | None = None, targets=None, *
     place_legend(figure, [h for h, _ in handles], [label for _, label in handles])
     if title:
         figure.suptitle(title, x=0.01, ha="left")
+    figure.data = drawn_frame(data)
     figure.caption = _caption(drawn, data, alpha)
     figure.alt = _alt(data, series, units)
     return figure

@@ -10,7 +10,7 @@ from neuroalign.errors import list_ids
 from neuroalign.plots.select import shorten
 from neuroalign.plots.style import FAINT, INK, Figure, grid_shape, new_figure, styled
 
-__all__ = ["rdm_panel", "square"]
+__all__ = ["picked_targets", "rdm_panel", "square"]
 
 MOST_PANELS = 24
 
@@ -36,7 +36,7 @@ def rdm_panel(rdms: xr.DataArray, stimuli=None, *, category: str = "category", t
     -------
     Figure
     """
-    rdms = _picked(validate_rdms(rdms), targets)
+    rdms = picked_targets(rdms, targets, MOST_PANELS, "rdm_panel")
     ids = pd.unique(np.concatenate([rdms["stimulus_a"].values, rdms["stimulus_b"].values]))
     order, groups = _order(ids, stimuli, category)
     squares = [square(rdms.sel(target=t), ids[order], rank=rank) for t in rdms["target"].values]
@@ -61,10 +61,27 @@ def rdm_panel(rdms: xr.DataArray, stimuli=None, *, category: str = "category", t
     bar.set_label("dissimilarity (percentile rank)" if rank else "dissimilarity")
     if title:
         figure.suptitle(title, x=0.01, ha="left")
+    figure.data = rdms.to_dataframe("dissimilarity").reset_index()
     figure.caption = (f"Dissimilarity of {len(ids)} stimuli, {'ranked within each matrix' if rank else 'raw values'}"
                       f"{f', sorted by {category}' if groups else ''}.")
     figure.alt = f"Dissimilarity matrices of {', '.join(map(str, rdms['target'].values[:8]))}."
     return figure
+
+
+def picked_targets(rdms: xr.DataArray, targets, most: int, figure: str) -> xr.DataArray:
+    """Return the RDMs of the named targets; more than `most` is an error of this figure."""
+    rdms = validate_rdms(rdms)
+    if targets is not None:
+        known = [str(t) for t in rdms["target"].values]
+        targets = [targets] if isinstance(targets, str) else list(targets)
+        missing = [t for t in targets if str(t) not in known]
+        if missing:
+            raise ValueError(f"targets: no {list_ids(missing)} in these RDMs; found {list_ids(known)}.")
+        rdms = rdms.isel(target=[known.index(str(t)) for t in targets])
+    if rdms.sizes["target"] > most:
+        raise ValueError(f"{figure}: got {rdms.sizes['target']} RDMs, expected at most {most}. "
+                         "Choose some with targets=[...], or average over subjects first.")
+    return rdms
 
 
 def square(rdm: xr.DataArray, ids, *, rank: bool = False) -> np.ndarray:
@@ -80,20 +97,6 @@ def square(rdm: xr.DataArray, ids, *, rank: bool = False) -> np.ndarray:
     out = np.full((len(place), len(place)), np.nan)
     out[first, second] = out[second, first] = values
     return out
-
-
-def _picked(rdms, targets):
-    if targets is not None:
-        known = [str(t) for t in rdms["target"].values]
-        targets = [targets] if isinstance(targets, str) else list(targets)
-        missing = [t for t in targets if str(t) not in known]
-        if missing:
-            raise ValueError(f"targets: no {list_ids(missing)} in these RDMs; found {list_ids(known)}.")
-        rdms = rdms.isel(target=[known.index(str(t)) for t in targets])
-    if rdms.sizes["target"] > MOST_PANELS:
-        raise ValueError(f"rdm_panel: got {rdms.sizes['target']} RDMs, expected at most {MOST_PANELS}. "
-                         "Choose some with targets=[...], or average over subjects first.")
-    return rdms
 
 
 def _order(ids, stimuli, category) -> tuple[np.ndarray, list]:

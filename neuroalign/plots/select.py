@@ -10,7 +10,7 @@ import xarray as xr
 from neuroalign.data import scores as scores_
 from neuroalign.errors import check_option, list_ids, suggest
 
-__all__ = ["Series", "metric_label", "model_series", "picked_spaces", "select", "shorten", "space_label",
+__all__ = ["Series", "drawn_frame", "metric_label", "model_series", "picked_spaces", "select", "shorten", "space_label",
            "spaces_table"]
 
 UNIT_DIMS = ("neuroid", "target", "space_b")
@@ -100,6 +100,16 @@ def select(scores: xr.Dataset, metric: str | None = None, targets=None, by: str 
         regions = picked["region"].values if "region" in picked.coords else ()
         by = "region" if 0 < len(set(map(str, regions))) <= MOST_UNITS else "all"
     return picked if by is None else _average(picked, by)
+
+
+def drawn_frame(data: xr.Dataset) -> pd.DataFrame:
+    """Return what `select` chose, or averaged, as a table: one row a space and unit[, time bin]."""
+    dims = [d for d in ("space", "unit", "time_bin") if d in data["score"].dims]
+    keep = [v for v in data.data_vars if set(data[v].dims) <= set(dims)]
+    flat = data[keep].drop_dims([d for d in data.dims if d not in dims], errors="ignore")
+    frame = flat.to_dataframe(dim_order=dims).reset_index().assign(metric=data.attrs["_metric"])
+    first = ["metric", *dims, *[v for v in keep if v in frame]]
+    return frame[first + [c for c in frame if c not in first]]
 
 
 def picked_spaces(data: xr.Dataset, spaces, most: int, instead: str) -> xr.Dataset:

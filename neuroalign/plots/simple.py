@@ -1,6 +1,7 @@
 """Small figures: a scatter, and differences with their intervals."""
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.patheffects import withStroke
 
@@ -56,6 +57,8 @@ def scatter(x, y, *, xlabel: str, ylabel: str, ids=None, name_extremes: int = 0,
     axis.margins(0.05)
     if title:
         figure.suptitle(title, x=0.01, ha="left")
+    named = {"id": [str(i) for i in ids]} if ids is not None else {}
+    figure.data = pd.DataFrame(named | {xlabel: x, ylabel: y})
     figure.caption = f"{ylabel} against {xlabel}; ρ is Spearman's rank correlation."
     figure.alt = f"Scatter of {known.sum()} points, {ylabel} against {xlabel}, Spearman correlation {rho:.2f}."
     return figure
@@ -138,6 +141,7 @@ def difference(diffs: xr.Dataset, metric: str | None = None, *, title: str | Non
         figure.suptitle(title, x=0.01, ha="left")
     clear = _clear(frame)
     how = scores_.attrs_of(diffs).get("interval", "interval")
+    figure.data = frame
     figure.caption = (f"Paired differences ({how}). Filled: the interval excludes zero ({int(clear.sum())} of "
                       f"{len(frame)}); open: it does not, and no lead is claimed.")
     figure.alt = "Differences with intervals. " + "; ".join(

@@ -71,10 +71,13 @@ class Figure(MplFigure):
         What the figure shows, in words, for those who cannot see it.
     caption : str
         How to read it: what bands, marks and lines mean.
+    data : DataFrame or None
+        The numbers drawn, which a report offers as CSV.
     """
 
     alt = ""
     caption = ""
+    data = None
 
     def _repr_png_(self):
         buffer = io.BytesIO()

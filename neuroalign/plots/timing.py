@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from neuroalign.errors import check_option
-from neuroalign.plots.select import metric_label, picked_spaces, select, shorten, space_label, spaces_table
+from neuroalign.plots.select import drawn_frame, metric_label, picked_spaces, select, shorten, space_label, spaces_table
 from neuroalign.plots.style import FAINT, GREY, INK, PALETTE, Figure, grid_shape, new_figure, place_legend, styled
 
 __all__ = ["layer_time", "time_course"]
@@ -63,6 +63,7 @@ def time_course(scores: xr.Dataset, metric: str | None = None, targets=None, *, 
     place_legend(figure, handles, [h.get_label() for h in handles])
     if title:
         figure.suptitle(title, x=0.01, ha="left")
+    figure.data = drawn_frame(data)
     figure.caption = _caption(data, drawn, alpha)
     figure.alt = "Curves of score against time. " + _peaks(data, time)
     return figure
@@ -125,6 +126,7 @@ def layer_time(scores: xr.Dataset, metric: str | None = None, targets=None, *, m
     bar.outline.set_visible(False)
     bar.set_label(metric_label(data.attrs["_metric"]))
     figure.suptitle(title or shorten(model, 60), x=0.01, ha="left")
+    figure.data = drawn_frame(data)
     outlined = f" A line surrounds q < {alpha:g}." if "q" in data else ""
     figure.caption = f"Score of the layers of {model} (input below, output above) against time.{outlined}"
     figure.alt = f"Heat maps of layer by time for {model}. " + _peaks(data, time)
