@@ -1,19 +1,27 @@
 """Readers of recordings, judgements and stimuli, and the cleaning of time series."""
 
+from neuroalign.recordings.bins import bin_events
 from neuroalign.recordings.clean import clean, group_mean
+from neuroalign.recordings.events import language_aligned, read_events, vision_aligned
 from neuroalign.recordings.images import from_nilearn, read_confounds
 from neuroalign.recordings.load import load_confounds, load_electrodes, load_rdms, load_responses, load_stimuli
 from neuroalign.recordings.painting import paint
 from neuroalign.recordings.prepare import group_reliability, prepare_responses
 from neuroalign.recordings.rdms import condense
+from neuroalign.recordings.sensors import add_positions, from_mne
+from neuroalign.recordings.signals import preprocess
 from neuroalign.recordings.textgrid import read_textgrid
 
 __all__ = [
+    "add_positions",
+    "bin_events",
     "clean",
     "condense",
+    "from_mne",
     "from_nilearn",
     "group_mean",
     "group_reliability",
+    "language_aligned",
     "load_confounds",
     "load_electrodes",
     "load_rdms",
@@ -21,6 +29,9 @@ __all__ = [
     "load_stimuli",
     "paint",
     "prepare_responses",
+    "preprocess",
     "read_confounds",
+    "read_events",
     "read_textgrid",
+    "vision_aligned",
 ]

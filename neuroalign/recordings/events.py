@@ -1,0 +1,220 @@
+"""Tables of events: read, checked, sorted; words with their frame, scene cuts with their sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from neuroalign.data.stimuli import StimulusSet
+from neuroalign.errors import list_ids, warn_user
+from neuroalign.recordings.textgrid import read_textgrid
+
+__all__ = ["check_inside", "language_aligned", "read_events", "vision_aligned"]
+
+NAMES = ("stimulus_id", "stim_file", "trial_type", "value", "text")  # columns that may name what an event shows
+LONGEST = 10 * 24 * 3600  # seconds: later onsets are no seconds
+
+
+def read_events(source, *, tier: str | None = None, prefix: str = "event") -> pd.DataFrame:
+    """Read events from a table, a BIDS ``events.tsv``, a Praat TextGrid, or timed stimuli.
+
+    Parameters
+    ----------
+    source : DataFrame, StimulusSet or path
+        With a column ``onset`` in seconds (a TextGrid: the intervals that hold text).
+    tier : str, optional
+        Of a TextGrid.
+    prefix : str
+        Ids of events that have no name: ``PREFIX#0``, ``PREFIX#1``, ...
+
+    Returns
+    -------
+    DataFrame
+        ``stimulus_id``, ``onset`` (seconds), then the other columns, sorted by onset (by run and onset with a column
+        ``run``). ``stimulus_id`` is the column of that name, else ``stim_file``, ``trial_type`` or ``value``; words
+        of a TextGrid are numbered. Events that were not sorted carry a warning.
+
+    Raises
+    ------
+    ValueError
+        No onsets, or some that are missing or no numbers.
+
+    Examples
+    --------
+    >>> read_events(pd.DataFrame({"onset": [0.5, 2.0], "trial_type": ["cat", "dog"]}))["stimulus_id"].tolist()
+    ['cat', 'dog']
+    """
+    table, what = _table(source, tier)
+    if "onset" not in table:
+        raise ValueError(f"{what}: columns are {list_ids(table.columns)}, expected 'onset' (seconds).")
+    onset = pd.to_numeric(table["onset"], errors="coerce")
+    bad = ~np.isfinite(onset.to_numpy(float))
+    if bad.any():
+        raise ValueError(f"{what}: onsets of rows {list_ids(np.flatnonzero(bad))} are missing or no numbers. Give "
+                         "them, or drop these events.")
+    table = table.assign(onset=onset.astype(float))
+    if "duration" in table:
+        table["duration"] = pd.to_numeric(table["duration"], errors="coerce").astype(float)
+    named = next((c for c in NAMES[:4] if c in table), None)
+    ids = [f"{prefix}#{k}" for k in range(len(table))] if named is None else table[named].astype(str).tolist()
+    table = table.drop(columns="stimulus_id", errors="ignore")
+    table.insert(0, "stimulus_id", ids)
+    by = ["run", "onset"] if "run" in table else ["onset"]
+    order = table.reset_index(drop=True).sort_values(by, kind="stable").index
+    rank = np.argsort(order)
+    if (late := rank < np.maximum.accumulate(rank)).any():
+        moved = np.array(ids)[late]
+        warn_user(f"{what}: the events are not in order of their onsets and were sorted; {len(moved)} stood below "
+                  f"later ones: {list_ids(moved)}.", "unsorted-events", moved)
+    return table.iloc[order].reset_index(drop=True)
+
+
+def check_inside(events: pd.DataFrame, start: float, stop: float, before: float, after: float, *,
+                 on_outside: str = "error", bad_spans=()) -> tuple[pd.DataFrame, list[str]]:
+    """Find the events whose window lies within a recording and outside of its bad spans.
+
+    Parameters
+    ----------
+    events : DataFrame
+        As `read_events` returns.
+    start, stop : float
+        Seconds at which the recording begins and ends.
+    before, after : float
+        Seconds that are needed on either side of an onset.
+    on_outside : {"error", "drop"}
+    bad_spans : sequence of (onset, duration)
+
+    Returns
+    -------
+    events : DataFrame
+        Those that can be used.
+    reasons : list of str
+        ``id: reason`` of those that cannot.
+    """
+    onset = events["onset"].to_numpy(float)
+    names = events["stimulus_id"].to_numpy(str)
+    outside = (onset - before < start - 1e-9) | (onset + after > stop + 1e-9)
+    if outside.any() and on_outside == "error":
+        scale = " Milliseconds or samples instead of seconds?" if onset.max() > 20 * max(stop, 1.0) else ""
+        raise ValueError(f"events: {int(outside.sum())} of {len(onset)} need samples outside of the recording, which "
+                         f"lasts from {start:g} to {stop:g} s (windows from {before:g} s before to {after:g} s after "
+                         f"onsets from {onset.min():g} to {onset.max():g} s): {list_ids(names[outside])}.{scale} Pass "
+                         "on_outside='drop' to leave them out.")
+    spoilt = np.zeros(len(onset), bool)
+    for begin, length in bad_spans:
+        spoilt |= (onset - before < begin + length) & (onset + after > begin)
+    spoilt &= ~outside
+    reasons = [f"{n}: outside of the recording" for n in names[outside]]
+    reasons += [f"{n}: in a bad span" for n in names[spoilt]]
+    if outside.any():
+        warn_user(f"events: {int(outside.sum())} of {len(onset)} dropped, their windows lie outside of the recording: "
+                  f"{list_ids(names[outside])}.", "events-outside", names[outside])
+    if spoilt.any():
+        warn_user(f"events: {int(spoilt.sum())} of {len(onset)} dropped, their windows touch a bad span: "
+                  f"{list_ids(names[spoilt])}.", "events-in-bad-spans", names[spoilt])
+    return events[~(outside | spoilt)].reset_index(drop=True), reasons
+
+
+def language_aligned(words, frames=None, *, film_onset: float = 0.0, ids: str = "word") -> StimulusSet:
+    """One event a word: its text, and the film at its onset.
+
+    Parameters
+    ----------
+    words : DataFrame, StimulusSet or path
+        Timed words: ``text`` and ``onset`` on the clock of the recording.
+    frames : path, optional
+        The film; each event then has the columns ``video``, ``start`` and ``stop`` (seconds of the film, a tenth of a
+        second from the onset of the word).
+    film_onset : float
+        Second of the recording at which the film began. Where the film was paused, map the onsets first (`FilmClock`).
+    ids : str
+        Prefix of the ids ``word#0``, ... where the table has none.
+
+    Returns
+    -------
+    StimulusSet
+        ``text``, ``onset``, ``duration``, and what else the table says; the sentence so far is in ``context`` where the
+        table has it.
+
+    Notes
+    -----
+    Subramaniam et al. 2024, ICML (arXiv:2406.14481): language-aligned event structures.
+    """
+    table = read_events(words, prefix=ids)
+    if "text" not in table:
+        raise ValueError(f"language_aligned: columns are {list_ids(table.columns)}, expected 'text' among them.")
+    return _event_set(table, frames, film_onset, "language_aligned")
+
+
+def vision_aligned(cuts, sentences, frames=None, *, film_onset: float = 0.0, ids: str = "cut",
+                   farthest: float | None = None) -> StimulusSet:
+    """One event a scene cut: the film there, and the nearest sentence that began before it.
+
+    Parameters
+    ----------
+    cuts : DataFrame, path, or sequence of float
+        Onsets of the scene cuts, on the clock of the recording.
+    sentences : DataFrame, StimulusSet or path
+        ``text`` and ``onset`` on the same clock.
+    frames, film_onset
+        As for `language_aligned`.
+    ids : str
+    farthest : float, optional
+        Seconds; cuts whose sentence began longer ago than this are left out.
+
+    Returns
+    -------
+    StimulusSet
+        ``text``, ``onset`` (of the cut), ``sentence_onset``, and ``sentence_id``. Cuts before the first sentence are
+        left out, with a warning that names them.
+    """
+    if not isinstance(cuts, (pd.DataFrame, StimulusSet, str, Path)):
+        cuts = pd.DataFrame({"onset": np.asarray(cuts, float)})
+    table, said = read_events(cuts, prefix=ids), read_events(sentences, prefix="sentence")
+    if "text" not in said:
+        raise ValueError(f"vision_aligned: sentences have columns {list_ids(said.columns)}, expected 'text'.")
+    before = np.searchsorted(said["onset"].to_numpy(), table["onset"].to_numpy(), side="right") - 1
+    gap = table["onset"].to_numpy() - said["onset"].to_numpy()[np.maximum(before, 0)]
+    kept = (before >= 0) & (gap <= (np.inf if farthest is None else farthest))
+    if not kept.all():
+        lost = table["stimulus_id"].to_numpy(str)[~kept]
+        warn_user(f"vision_aligned: {len(lost)} of {len(kept)} cuts have no sentence before them"
+                  f"{'' if farthest is None else f' within {farthest:g} s'} and are left out: {list_ids(lost)}.",
+                  "no-sentence", lost)
+    if not kept.any():
+        raise ValueError("vision_aligned: no cut has a sentence before it. Are both on one clock, in seconds?")
+    table, rows = table[kept].reset_index(drop=True), said.iloc[before[kept]].reset_index(drop=True)
+    table = table.assign(text=rows["text"], sentence_onset=rows["onset"], sentence_id=rows["stimulus_id"])
+    return _event_set(table, frames, film_onset, "vision_aligned")
+
+
+def _table(source, tier) -> tuple[pd.DataFrame, str]:
+    if isinstance(source, StimulusSet):
+        return source.table.reset_index(), source.name
+    if isinstance(source, pd.DataFrame):
+        named = source.index.name == "stimulus_id" and "stimulus_id" not in source
+        return source.reset_index(drop=not named), "events"
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"events: no file {str(source)!r}.")
+    if path.suffix.lower() == ".textgrid":
+        words = read_textgrid(path, tier)
+        words = words[words["text"].str.strip() != ""].reset_index(drop=True)
+        return pd.DataFrame({"onset": words["start"], "duration": words["end"] - words["start"],
+                             "text": words["text"].str.strip()}), path.name
+    table = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", keep_default_na=False,
+                        na_values={"onset": ["", "n/a"], "duration": ["", "n/a"]})
+    return table, path.name
+
+
+def _event_set(table: pd.DataFrame, frames, film_onset: float, name: str) -> StimulusSet:
+    if frames is not None:
+        start = table["onset"] - film_onset
+        if (start < 0).any():
+            raise ValueError(f"{name}: {int((start < 0).sum())} events begin before the film (film_onset="
+                             f"{film_onset:g} s).")
+        table = table.assign(video=str(frames), start=start, stop=start + 0.1)
+    table = table.set_index("stimulus_id")
+    if table.index.has_duplicates:
+        table.index = [f"{name}#{k}" for k in range(len(table))]
+    return StimulusSet(table.rename_axis("stimulus_id"), name)
