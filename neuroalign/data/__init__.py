@@ -45,6 +45,8 @@ __all__ = [
 _LAZY = {
     "Manifest": "neuroalign.data.manifests",
     "check_files": "neuroalign.data.download",
+    "from_brainscore": "neuroalign.data.brainscore",
+    "to_brainscore": "neuroalign.data.brainscore",
     "fetch_file": "neuroalign.data.download",
     "is_available": "neuroalign.data.download",
     "list_manifests": "neuroalign.data.manifests",
