@@ -32,6 +32,7 @@ _PUBLIC = {
     "compare": "neuroalign.alignment",
     "site_tests": "neuroalign.alignment",
     "report": "neuroalign.reports",
+    "export": "neuroalign.reports",
     "show": "neuroalign.reports",
 }
 _MODULES = ("alignment", "data", "features", "models", "probes", "recordings", "reports", "simulate", "stats")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neuroalign.cli import analyse, models, partition, probe, store, system
+from neuroalign.cli import analyse, export, models, partition, probe, store, system
 from neuroalign.cli.failures import EXPECTED, print_failure
 from neuroalign.errors import NeuroalignWarning
 
@@ -39,6 +39,7 @@ app.command("encode")(analyse.encode)
 app.command("partition")(partition.partition)
 app.command("compare")(analyse.compare)
 app.command("report")(analyse.report)
+app.command("export")(export.export)
 app.command("demo")(system.demo)
 app.command("doctor")(system.doctor)
 

@@ -13,7 +13,7 @@ from neuroalign.errors import check_option, list_ids
 from neuroalign.plots.select import metric_label, picked_spaces, shorten, space_label
 from neuroalign.plots.style import Figure, new_figure, styled
 
-__all__ = ["topomap"]
+__all__ = ["sensor_info", "topomap"]
 
 MOST_SPACES, MOST_TIMES = 4, 8
 
@@ -56,7 +56,7 @@ def topomap(scores: xr.Dataset, info, metric: str | None = None, *, times=None, 
     metric = check_option("metric", metric or names[0], names)
     data = picked_spaces(scores.sel(metric=metric), spaces, MOST_SPACES, "time_course(scores)")
     sensors = data["neuroid_id" if "neuroid_id" in data.coords else "neuroid"].values.astype(str)
-    info = _sensor_info(info, sensors)
+    info = sensor_info(info, sensors)
     data, columns = _at_times(data, times)
     values = data["score"].transpose("space", "neuroid", "time_bin").values
     small = (np.nan_to_num(data["q"].transpose("space", "neuroid", "time_bin").values, nan=1) < alpha
@@ -87,7 +87,7 @@ def _stacked(space: str) -> str:
     return "\n".join(shorten(part, 20) for part in space_label(space).split(" · "))
 
 
-def _sensor_info(info, sensors):
+def sensor_info(info, sensors):
     """Return the Info of these sensors, in their order."""
     import mne  # a second of import
 
