@@ -11,6 +11,7 @@ from neuroalign.stats.ceilings import (
     spearman_brown,
     split_half_reliability,
 )
+from neuroalign.stats.clusters import ClusterTest, cluster_test, neighbours_within, sign_flip_clusters
 from neuroalign.stats.folds import Folds, make_folds
 from neuroalign.stats.permutations import block_permutations, row_permutations, shift_permutations
 from neuroalign.stats.pvalues import at_least, fdr, max_permutation_p, permutation_p
@@ -19,6 +20,7 @@ from neuroalign.stats.resamples import Resamples, load_resamples, make_resamples
 from neuroalign.stats.sign_flips import SignFlipTest, conjunction_p, holm, sign_flip_test
 
 __all__ = [
+    "ClusterTest",
     "Folds",
     "Resamples",
     "SignFlipTest",
@@ -28,6 +30,7 @@ __all__ = [
     "ceiling_of",
     "child_rng",
     "child_seed",
+    "cluster_test",
     "conjunction_p",
     "effective_samples",
     "fdr",
@@ -37,10 +40,12 @@ __all__ = [
     "make_resamples",
     "max_permutation_p",
     "ncsnr",
+    "neighbours_within",
     "permutation_p",
     "repeat_reliability",
     "row_permutations",
     "shift_permutations",
+    "sign_flip_clusters",
     "sign_flip_test",
     "spearman_brown",
     "split_half_reliability",

@@ -121,7 +121,8 @@ def repeat_reliability(values, stimulus_ids, *, method: str = "split-half", n_sp
     if (counts > 1).sum() < 3:
         return np.full(values.shape[1], np.nan)
     if method == "ncsnr":
-        noise = 1 / ncsnr(values, stimulus_ids) ** 2
+        with np.errstate(divide="ignore"):
+            noise = 1 / ncsnr(values, stimulus_ids) ** 2  # infinite where there is no signal: a reliability of 0
         return 1 / (1 + noise / _harmonic(counts))
     halves = counts[counts > 1] // 2
     rng = child_rng(random_state, "split-half")

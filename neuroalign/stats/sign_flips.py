@@ -9,7 +9,7 @@ from neuroalign.errors import check_option, warn_user
 from neuroalign.stats.pvalues import at_least
 from neuroalign.stats.random import child_rng
 
-__all__ = ["SignFlipTest", "conjunction_p", "holm", "sign_flip_test"]
+__all__ = ["SignFlipTest", "conjunction_p", "draw_signs", "flipped_statistic", "holm", "sign_flip_test"]
 
 FEW_SUBJECTS = 6
 STATISTICS = ("mean", "t")
@@ -78,23 +78,14 @@ def sign_flip_test(values, *, statistic: str = "mean", alternative: str = "great
         raise ValueError(f"values: got shape {values.shape}, expected finite values of at least 2 subjects. Leave out "
                          "units that some subjects lack.")
     n, shape = len(values), values.shape[1:]
-    if n < FEW_SUBJECTS:
-        warn_user(f"{n} subjects: the smallest p is {2.0**-n:.3g}. Report each subject, and how many replicate; a "
-                  "claim about the population rests on more.", "few-subjects", count=n)
-    flat = values.reshape(n, -1)
-    if 2**n <= n_permutations:
-        signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
-        exact = True
-    else:
-        signs = child_rng(random_state, "sign-flips").choice((1.0, -1.0), size=(n_permutations, n))
-        exact = False
-    null = _statistic(signs, flat, statistic)
-    observed = _statistic(np.ones((1, n)), flat, statistic)[0]
+    flat, signs = values.reshape(n, -1), draw_signs(n, n_permutations, random_state)
+    null = flipped_statistic(signs, flat, statistic)
+    observed = flipped_statistic(np.ones((1, n)), flat, statistic)[0]
     side = np.abs if alternative == "two-sided" else (lambda x: x)
     extreme, largest = side(null), side(null).max(1, initial=-np.inf)[:, None]
-    extra = 0 if exact else 1  # the identity is among all flips, not among drawn ones
-    p, p_max = ((extra + at_least(x, side(observed)).sum(0)) / (extra + len(signs)) for x in (extreme, largest))
-    smallest = (2 if alternative == "two-sided" else 1) * 2.0**-n if exact else 1 / (1 + len(signs))
+    p, p_max = ((1 + at_least(x, side(observed)).sum(0)) / (1 + len(signs)) for x in (extreme, largest))
+    mirrored = alternative == "two-sided" and len(signs) == 2**n - 1  # flipping all is as extreme as flipping none
+    smallest = (2 if mirrored else 1) / (1 + len(signs))
     return SignFlipTest(observed.reshape(shape), p.reshape(shape), p_max.reshape(shape), smallest,
                         (values > 0).sum(0))
 
@@ -128,7 +119,21 @@ def conjunction_p(p, axis: int = 0) -> np.ndarray:
     return np.asarray(p, dtype=float).max(axis)
 
 
-def _statistic(signs: np.ndarray, values: np.ndarray, statistic: str) -> np.ndarray:
+def draw_signs(n_subjects: int, n_permutations: int, random_state: int) -> np.ndarray:
+    """Return sign flips (n_flips, n_subjects): all but the identity if they are no more than asked for, else drawn.
+
+    Warns where the subjects are few.
+    """
+    n = n_subjects
+    if n < FEW_SUBJECTS:
+        warn_user(f"{n} subjects: the smallest p is {2.0**-n:.3g}. Report each subject, and how many replicate; a "
+                  "claim about the population rests on more.", "few-subjects", count=n)
+    if 2**n <= n_permutations:
+        return np.array(list(itertools.product((1.0, -1.0), repeat=n)))[1:]
+    return child_rng(random_state, "sign-flips").choice((1.0, -1.0), size=(n_permutations, n))
+
+
+def flipped_statistic(signs: np.ndarray, values: np.ndarray, statistic: str) -> np.ndarray:
     """Return the statistic of each flip and unit, (n_flips, n_units)."""
     n = len(values)
     mean = signs @ values / n
