@@ -7,8 +7,11 @@ from neuroalign.probes.modality_gap import modality_gap
 
 _PUBLIC = {
     "GAP_METRICS": "gap_statistics",
+    "multimodal_retrieval": "contrastive_losses",
     "pca_spectrum": "modality_gap",
     "shift_sweep": "modality_gap",
+    "total_correlation_bound": "contrastive_losses",
+    "train_contrastive": "contrastive_training",
 }
 
 __all__ = ["modality_gap", *_PUBLIC]

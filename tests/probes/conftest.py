@@ -1,0 +1,12 @@
+"""Tests of probes: small tensors gain nothing from threads, and lose much to them on a busy machine."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
