@@ -7,15 +7,18 @@ import pandas as pd
 import xarray as xr
 
 from neuroalign.data import scores as results
-from neuroalign.errors import check_option, list_ids
-from neuroalign.stats import conjunction_p
+from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
+from neuroalign.stats import child_rng, conjunction_p
 from neuroalign.stats import fdr as adjust
 
-__all__ = ["count_sites", "site_tests"]
+__all__ = ["count_sites", "paired_differences", "site_tests"]
+
+SECOND_ORDER = 1000  # resamples of bins, under paper_compat
 
 
-def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple[str, str]], *, metric: str | None = None,
-               bins: Sequence[float] | None = None, fdr: str = "by", level: float = 0.95) -> xr.Dataset:
+def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple], *, metric: str | None = None,
+               bins: Sequence[float] | None = None, validation: xr.Dataset | None = None, min_bins: int = 10,
+               over: str = "mean", fdr: str = "by", level: float = 0.95, paper_compat: bool = False) -> xr.Dataset:
     """Test at each neuroid whether one space predicts better than another, on the same resampled stimuli.
 
     The statistic is the difference of scores, its mean over one set of time bins that both share. Its sampling
@@ -29,23 +32,39 @@ def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple[str, str]], *
     Parameters
     ----------
     scores : Dataset
-        Of `neuroalign.encode` with ``n_bootstraps`` and ``keep=["bootstrap"]``.
+        Of `neuroalign.encode` with ``n_bootstraps`` and ``keep=["bootstrap"]``, or several of them joined.
     comparisons : mapping of str to (space, space)
-        Name of each comparison -> the space that is to be better, and the other.
+        Name of each comparison -> the space that is to be better, and the other. Either may be a list of spaces,
+        taken in pairs (one space is paired with each): of random seeds, ``("clip:...", ["clip@random:...",
+        "clip@random.1:..."])``, or of matched models. All pairs must hold then: p is the largest of theirs, the
+        difference their mean.
     metric : str, optional
         The first of the Scores by default.
     bins : sequence of float, optional
-        Time bins to average over, chosen without a look at these scores; all of them by default.
+        Time bins to take, chosen without a look at these scores; all of them by default.
+    validation : Dataset, optional
+        Of `neuroalign.alignment.validation_scores`, with the same spaces. Of `bins`, each neuroid takes those where
+        either side passes: where its validation score is above 0 in every fold. Neuroids where only one side passes
+        in enough bins are won by default: they are named so and get no p; where none does there is nothing to test.
+    min_bins : int
+        How many bins are enough, at most as many as there are. Without `validation` it is not used.
+    over : {"mean", "max"}
+        Test the mean difference over the bins, or the largest, in units of its own spread, against the largest of
+        every resample: somewhere it is better, and which bin it is was not known before (coord ``peak``).
     fdr : {"by", "bh"}
         Adjustment over neuroids within a comparison; ``by`` holds under any dependence of neighbouring sites.
     level : float
         Coverage of the intervals.
+    paper_compat : bool
+        p-values of a bootstrap over time bins instead, as Subramaniam et al. 2024 had them. They are not calibrated
+        (bins overlap), and are only for comparison with published counts.
 
     Returns
     -------
     Dataset
         Scores (metric, space, neuroid) of differences, one space a comparison, with ``p``, ``q``, ``ci_low``,
-        ``ci_high``. One-sided: better. NaN where either score is NaN.
+        ``ci_high`` and ``n`` events. One-sided: better. NaN where either score is NaN. The interval is of the mean
+        difference. Coords ``n_bins`` and ``default_winner`` (``"better"``, ``"other"`` or empty).
 
     Raises
     ------
@@ -57,42 +76,81 @@ def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple[str, str]], *
     ``na.site_tests(scores, {"trained > random": ("clip:nested:image", "clip@random:nested:image")})``
     """
     check_option("fdr", fdr, ("by", "bh"))
+    check_option("over", over, ("mean", "max"))
     if "bootstrap" not in scores or "neuroid" not in scores.dims:
         raise ValueError("scores: no resampled scores of neuroids. Make them by na.encode(..., n_bootstraps=1000, "
                          "keep=['bootstrap']).")
+    if (over == "max" or paper_compat) and "time_bin" not in scores.dims:
+        raise ValueError(f"scores: no time bins, which {'paper_compat' if paper_compat else 'over=max'!r} needs.")
     metric = str(scores["metric"].values[0]) if metric is None else metric
-    for name in {s for pair in comparisons.values() for s in pair}:
-        if name not in scores.indexes["space"]:
-            raise KeyError(f"comparisons: no space {name!r}; found {list_ids(scores['space'].values)}.")
-    chosen = scores[["score", "bootstrap"]].sel(metric=metric)
-    if "time_bin" in chosen.dims:
-        chosen = chosen.sel(time_bin=slice(None) if bins is None else list(bins)).mean("time_bin")
-    n_resamples, n_sites = chosen.sizes["resample"], chosen.sizes["neuroid"]
-    smallest = 1 / (1 + n_resamples)
+    n_resamples, n_sites = scores.sizes["resample"], scores.sizes["neuroid"]
+    smallest = 1 / (1 + (SECOND_ORDER if paper_compat else n_resamples))
     if adjust(np.full(n_sites, smallest), method=fdr).min() > 0.05:
         raise ValueError(f"scores: with {n_resamples} resamples p is at least {smallest:.2g}, and no q of {n_sites} "
                          f"sites can reach .05 ({fdr}). Ask for more: n_bootstraps={_enough(n_sites, fdr)}.")
-    about = results.attrs_of(scores)
-    widening = _widening(about["folds"]["n_folds"])
-    found = {k: [] for k in ("score", "p", "q", "ci_low", "ci_high")}
-    for better, other in comparisons.values():
-        gain, drawn = (v.sel(space=better).values - v.sel(space=other).values
-                       for v in (chosen["score"], chosen["bootstrap"].transpose("resample", "space", "neuroid")))
-        deviation = widening * (drawn - gain)
-        reached = (deviation >= gain - 1e-12).sum(0)
-        p = np.where(np.isnan(gain), np.nan, (1 + reached) / (1 + n_resamples))
-        low, high = np.quantile(gain + deviation, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        for name, values in zip(found, (gain, p, adjust(p, method=fdr), low, high)):
-            found[name].append(values)
+    allowed = _allowed_bins(scores, bins)
+    about, tested = results.attrs_of(scores), []
+    with collect_warnings() as said:
+        if paper_compat:
+            warn_user("paper_compat: p-values of a bootstrap over time bins are not calibrated. Bins overlap, and on "
+                      "differences that are none such a bootstrap gave 49 % false positives at .05. Report the default "
+                      "beside them.", "not-calibrated", count=len(comparisons))
+        for pair in comparisons.values():
+            used, winner = _common_bins(scores, validation, pair, allowed, min_bins)
+            tested.append({"n_bins": used.sum(1), "default_winner": winner,
+                           **_test(scores, metric, pair, used, over, level, paper_compat)})
+    names = ("score", "p", "q", "ci_low", "ci_high")
+    for one in tested:
+        one["p"] = np.where(one["default_winner"] == "", one["p"], np.nan)
+        one["q"] = adjust(one["p"], method=fdr)
     dims = ("metric", "space", "neuroid")
     coords = {k: v for k, v in scores.coords.items() if v.dims == ("neuroid",)}
     coords |= {"metric": [metric], "space": list(comparisons)}
+    coords |= {k: (dims[1:], np.array([one[k] for one in tested])) for k in ("n_bins", "default_winner", "peak")
+               if k in tested[0]}
+    variables = {k: (dims, np.array([one[k] for one in tested])[None]) for k in names}
+    events = scores["n"].max([d for d in scores["n"].dims if d != "neuroid"]) if "n" in scores else None
+    if events is not None:
+        variables["n"] = ("neuroid", events.values)
     attrs = {"analysis": "site_tests", "comparisons": {k: list(v) for k, v in comparisons.items()}, "fdr": fdr,
              "interval": about.get("interval"), "smallest_p": smallest, "level": level,
-             "widening": widening,
-             "n_bins": scores.sizes.get("time_bin") if bins is None else len(bins),
+             "widening": _widening(about), "over": over, "paper_compat": paper_compat,
+             "warnings": [*about.get("warnings", []), *said],
+             "n_bins": int(allowed.sum()) if "time_bin" in scores.dims else None,
+             "bins": None if validation is None else f"either side passes on validation, at least {min_bins}",
+             "n_events": None if events is None else int(events.max()),
              "folds": about.get("folds"), "fingerprints": about.get("fingerprints")}
-    return results.make({k: (dims, np.array(v)[None]) for k, v in found.items()}, coords, attrs)
+    return results.make(variables, coords, attrs)
+
+
+def paired_differences(scores: xr.Dataset, metric: str, pair, weights: np.ndarray | None = None):
+    """Return the difference between spaces, and by how much resamples deviate from it, widened for k folds.
+
+    Parameters
+    ----------
+    scores : Dataset
+        With resampled scores.
+    metric : str
+    pair : (space, space)
+        Or lists of spaces, see `site_tests`.
+    weights : array of shape (n_sites, n_bins), optional
+        Of the bins in a mean over them; NaN where nothing is to be averaged.
+
+    Returns
+    -------
+    gain : array of shape (n_pairs, n_sites[, n_bins])
+        Without time bins, n_bins is 1.
+    deviation : array of shape (n_pairs, n_resamples, n_sites[, n_bins])
+    """
+    better, other = _sides(scores, pair)
+    taken = {}
+    for space in {*better, *other}:
+        one = scores[["score", "bootstrap"]].sel(metric=metric, space=space)
+        one = one if "time_bin" in one.dims else one.expand_dims("time_bin", -1)
+        values = [one[k].transpose(..., "neuroid", "time_bin").values for k in ("score", "bootstrap")]
+        taken[space] = values if weights is None else [_average(v, weights) for v in values]
+    gain, drawn = (np.stack([taken[a][k] - taken[b][k] for a, b in zip(better, other)]) for k in (0, 1))
+    return gain, _widening(results.attrs_of(scores)) * (drawn - gain[:, None])
 
 
 def count_sites(tests: Sequence[xr.Dataset] | xr.Dataset, *, by: str | Sequence[str] = (), alpha: float = 0.05,
@@ -114,7 +172,9 @@ def count_sites(tests: Sequence[xr.Dataset] | xr.Dataset, *, by: str | Sequence[
     Returns
     -------
     DataFrame
-        One row a comparison (and group): n_sites, weak, strict, share_weak, share_strict, mean_difference.
+        One row a comparison (and group): n_sites that were tested in any condition, weak, strict, share_weak,
+        share_strict, mean_difference (where tested); and, apart from all of these, ``default`` and ``default_other``:
+        sites where only one side passed on validation, in any condition.
 
     Examples
     --------
@@ -129,20 +189,121 @@ def count_sites(tests: Sequence[xr.Dataset] | xr.Dataset, *, by: str | Sequence[
     rows = []
     for space in tests[0]["space"].values:
         q, p, gain = (np.array([t[k].sel(space=space).values[0] for t in tests]) for k in ("q", "p", "score"))
-        tested = np.isfinite(p).all(0)
+        winner = np.array([t["default_winner"].sel(space=space).values for t in tests])
+        known = np.isfinite(p)
+        with np.errstate(invalid="ignore"):
+            gain = np.where(known, gain, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
         frame = pd.DataFrame({b: tests[0][b].values for b in by} | {
-            "tested": tested, "weak": (q < alpha).any(0), "gain": gain.mean(0),
-            "strict": adjust(conjunction_p(p), method=fdr) < alpha})
+            "tested": known.any(0), "weak": (q < alpha).any(0), "gain": gain,
+            "strict": adjust(conjunction_p(p), method=fdr) < alpha,
+            "default": (winner == "better").any(0), "default_other": (winner == "other").any(0)})
         for label, part in frame.groupby(by, sort=False) if by else [((), frame)]:
             n = int(part["tested"].sum())
-            counts = {k: int(part.loc[part["tested"], k].sum()) for k in ("weak", "strict")}
+            counts = {k: int(part[k].sum()) for k in ("weak", "strict")}
             rows.append({"comparison": str(space), **dict(zip(by, label)), "n_sites": n, **counts,
                          **{f"share_{k}": c / n if n else np.nan for k, c in counts.items()},
-                         "mean_difference": part.loc[part["tested"], "gain"].mean()})
+                         "mean_difference": part["gain"].mean(),
+                         **{k: int(part[k].sum()) for k in ("default", "default_other")}})
     return pd.DataFrame(rows)
 
 
-def _widening(n_folds: int) -> float:
+def _allowed_bins(scores, bins) -> np.ndarray:
+    """Which time bins may be used; one if there are none."""
+    if "time_bin" not in scores.dims:
+        return np.ones(1, bool)
+    times = scores["time_bin"].values
+    if bins is None:
+        return np.ones(len(times), bool)
+    unknown = [b for b in bins if not np.isclose(times, b).any()]
+    if unknown or not len(bins):
+        raise ValueError(f"bins: got {list_ids(unknown) if unknown else 'none'}, expected some of the time bins "
+                         f"{times.min():g} to {times.max():g} s.")
+    return np.array([np.isclose(bins, t).any() for t in times])
+
+
+def _common_bins(scores, validation, pair, allowed, min_bins) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bins (n_sites, n_bins) that both sides are compared on, and who wins each site by default."""
+    n_sites = scores.sizes["neuroid"]
+    if validation is None:
+        return np.broadcast_to(allowed, (n_sites, len(allowed))), np.full(n_sites, "", dtype="U6")
+    passed = [np.any([_passes(scores, validation, s) & allowed for s in side], 0) for side in _sides(scores, pair)]
+    least = min(min_bins, int(allowed.sum()))
+    enough = [one.sum(1) >= least for one in passed]
+    winner = np.where(enough[0] & ~enough[1], "better", np.where(enough[1] & ~enough[0], "other", ""))
+    return (passed[0] | passed[1]) & (enough[0] | enough[1])[:, None], winner
+
+
+def _passes(scores, validation, space) -> np.ndarray:
+    """Whether a space predicts, in the training rows of every fold, each neuroid and bin."""
+    if "fold_score" not in validation or space not in validation.indexes["space"]:
+        raise ValueError(f"validation: no validation scores of {space!r}. Make them by "
+                         "na.alignment.validation_scores, with the arguments of the encoding.")
+    one = validation["fold_score"].isel(metric=0).sel(space=space)
+    own = {d: scores[d].values for d in ("neuroid", "time_bin") if d in scores.dims}
+    if any(d not in one.dims or not np.array_equal(one[d].values, v) for d, v in own.items()):
+        raise ValueError("validation: the neuroids or time bins are not those of the scores. Make both from the same "
+                         "responses.")
+    passes = (one > 0).all("fold").transpose(*own).values
+    return passes.reshape(len(own["neuroid"]), -1)
+
+
+def _test(scores, metric, pair, used, over, level, paper_compat) -> dict:
+    """Return the mean difference and its interval, and p of the mean or of the largest."""
+    weights = used / np.where(used.any(1), used.sum(1), np.nan)[:, None]
+    gain, deviation = paired_differences(scores, metric, pair, weights)
+    mean = gain.mean(0)
+    low, high = mean + np.quantile(deviation.mean(0), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    found = {"score": mean, "ci_low": low, "ci_high": high}
+    if paper_compat:
+        return found | {"p": _second_order_p(scores, metric, pair, used)}
+    if over == "max":
+        gain, deviation, found["peak"] = _largest(scores, *paired_differences(scores, metric, pair), used)
+    reached = (deviation >= gain[:, None] - 1e-12).sum(1)
+    p = np.where(np.isnan(gain), np.nan, (1 + reached) / (1 + deviation.shape[1]))
+    return found | {"p": conjunction_p(p)}
+
+
+def _largest(scores, gain, deviation, used):
+    """The largest difference over bins in units of its spread, that of each resample, and the bin where it is."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = deviation.std(1)
+        z, moved = (np.where(used, x / s, -np.inf) for x, s in ((gain, spread), (deviation, spread[:, None])))
+    top = z.max(-1)
+    nothing = np.isnan(top) | ~np.isfinite(top)
+    peak = scores["time_bin"].values[z.mean(0).argmax(-1)]
+    return np.where(nothing, np.nan, top), moved.max(-1), np.where(nothing.any(0), np.nan, peak)
+
+
+def _second_order_p(scores, metric, pair, used) -> np.ndarray:
+    """p of a bootstrap of the differences over bins, as if bins were independent."""
+    gain = paired_differences(scores, metric, pair)[0].mean(0)
+    rng, p = child_rng(0, "second-order bootstrap"), np.full(len(gain), np.nan)
+    for site, (own, bins) in enumerate(zip(gain, used)):
+        if bins.any() and np.isfinite(own[bins]).all():
+            drawn = rng.choice(own[bins], (SECOND_ORDER, bins.sum())).mean(1)
+            p[site] = (1 + (drawn <= 0).sum()) / (1 + SECOND_ORDER)
+    return p
+
+
+def _sides(scores, pair) -> tuple[list[str], list[str]]:
+    better, other = ([side] if isinstance(side, str) else list(side) for side in pair)
+    for name in (*better, *other):
+        if name not in scores.indexes["space"]:
+            raise KeyError(f"comparisons: no space {name!r}; found {list_ids(scores['space'].values)}.")
+    n = max(len(better), len(other))
+    if not {len(better), len(other)} <= {1, n} or not better or not other:
+        raise ValueError(f"comparisons: {len(better)} and {len(other)} spaces cannot be paired. Give as many on both "
+                         "sides, or one on either.")
+    return better * (n // len(better)), other * (n // len(other))
+
+
+def _average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average over bins (last axis); bins of no weight may be NaN."""
+    return np.einsum("...b,...b->...", np.where(weights == 0, 0, values), weights)
+
+
+def _widening(about: Mapping) -> float:
+    n_folds = about["folds"]["n_folds"]
     return float(np.sqrt(1 + n_folds / (n_folds - 1)))
 
 
