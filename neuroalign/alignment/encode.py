@@ -5,12 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from neuroalign.alignment.baselines import drift_scores, resolve_baselines
 from neuroalign.alignment.encoding_scores import (
     KEEP,
     LEVEL,
     assemble,
     check_finite,
     fit_design,
+    leftover_of,
     warn_alphas,
     warn_independent,
 )
@@ -18,7 +20,9 @@ from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nested_layer import group_layers
 from neuroalign.alignment.problem import set_up
 from neuroalign.alignment.resampling import Resampling
+from neuroalign.alignment.residuals import warn_leftover
 from neuroalign.alignment.scoring import score_moments
+from neuroalign.alignment.splits import describe_blocks
 from neuroalign.errors import check_option, collect_warnings
 
 __all__ = ["encode"]
@@ -30,8 +34,9 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
            layer="each", hrf: str | None = None, at: str = "onset", downsample: str | None = None, delays=None,
            trf=None, high_pass="auto", metric=("r.pooled", "r2.pooled"), n_permutations: int = 0,
            n_bootstraps: int = 0, null: str = "auto", min_shift: float = 0.1, block: float | None = None,
-           fdr: str = "bh", ceiling=None, repeats: str = "average", on_missing: str = "error", keep=(),
-           random_state: int = 0, device="auto") -> xr.Dataset:
+           baselines="auto", fdr: str = "bh", ceiling=None, repeats: str = "average", on_missing: str = "error",
+           residualize: str | None = None, select_neuroids: float | None = None, keep=(), random_state: int = 0,
+           device="auto") -> xr.Dataset:
     """Score how well feature spaces predict responses by cross-validated ridge regression.
 
     Every neuroid (and time bin) gets its own penalty by inner cross-validation. Features are standardised by the
@@ -100,7 +105,13 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     min_shift : float
         Least circular shift, as a share of the series (of events, or of the run).
     block : float, optional
-        Seconds of a block of ``null="block"`` and of the resamples.
+        Seconds of a block of ``null="block"`` and of the resamples; by default five autocorrelation times of the
+        responses, at least 50 samples, and at most a tenth of the series (``attrs["blocks"]``).
+    baselines : "auto" or sequence of {"drift", "shuffled"}
+        Scores to stand beside the table. ``drift`` (auto: of a time series): a smooth function of the order of the
+        samples, cosines to a period of 20 samples, on the same folds. What it reaches needs no stimulus. ``shuffled``:
+        the same features in another order, as in `null`, fitted again; mean of five orders (of all, where features
+        are permuted for p-values).
     fdr : {"bh", "by"}
         Adjustment over neuroids (and time bins), within each metric and space.
     ceiling : mapping, str, DataArray or array of shape (n_neuroids[, n_time_bins]), optional
@@ -111,6 +122,16 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Average the presentations of a stimulus (after their reliability was taken), or keep them as rows.
     on_missing : {"error", "drop"}
         What to do with stimuli that only one side has.
+    residualize : {"features", "both"}, optional
+        Instead of a place beside every space, take the nuisance out of the features by ridge regression within the
+        training rows of each outer fold; ``both``: out of the responses, too, and score their residuals (without a
+        ceiling). How well the nuisance, bent by Gaussian functions, still predicts held-out residual features is
+        ``attrs["leftover"]``, with a warning above an R² of .01.
+    select_neuroids : float, optional
+        Predict, in each fold, only neuroids (and time bins) whose repeats have at least this reliability in the
+        training rows: the mean over the repeats of a stimulus, by the noise-ceiling signal-to-noise ratio. A neuroid
+        is scored on the folds that it was selected in (``n`` rows, share ``selected`` of the folds), and NaN if in
+        none. Needs presentations with repeats, or a coord ``stimulus_id`` on ``time``.
     keep : sequence of {"prediction", "null", "fold_score", "bootstrap"}
         Also return these.
     random_state : int
@@ -141,10 +162,12 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         problem = set_up(features, responses, nuisance=nuisance, cv=cv, inner_cv=inner_cv, n_splits=n_splits,
                          n_inner_splits=n_inner_splits, groups=groups, gap=gap, alphas=alphas, reduce=reduce, hrf=hrf,
                          at=at, downsample=downsample, delays=delays, trf=trf, high_pass=high_pass, ceiling=ceiling,
-                         repeats=repeats, on_missing=on_missing, random_state=random_state, device=device)
+                         repeats=repeats, on_missing=on_missing, residualize=residualize,
+                         select_neuroids=select_neuroids, random_state=random_state, device=device)
         targets, fitter, columns = problem.targets, problem.fitter, problem.nuisance
         resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
+        beside = resolve_baselines(baselines, problem)
         makers, members, results = problem.designs(), {}, []
         if layer != "each":
             makers, members = group_layers(problem.spaces, makers, layer)
@@ -155,28 +178,31 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
             tables = getattr(design.joint, "tables", [design.joint])
             for name, table in zip(members.get(space, [space]), tables):
                 check_finite(getattr(table, "series", table), name, targets.ids)
-            found, _ = fit_design(design, space, fitter, problem, metrics, keep, n_permutations, options, resampling)
+            found, _ = fit_design(design, space, fitter, problem, metrics, keep, n_permutations, options, resampling,
+                                  "shuffled" in beside)
             found["n_features"] = sum(t.shape[1] - design.nuisance.shape[1] for t in tables)
             if members:
                 found["chosen_depth"] = _chosen_depth(design, members[space], problem)
             results.append(found)
-        baseline = None
+        alone = {"drift": drift_scores(problem, metrics)} if "drift" in beside else {}
         if columns.shape[1]:
             sums = fitter.fit(columns, targets.values).sums
-            baseline = np.stack([targets.spread(score_moments(m, sums)) for m in metrics])
+            alone["baseline"] = np.stack([score_moments(m, sums) for m in metrics])
         warn_alphas(results, fitter.alphas)
         warn_independent(results)
+        warn_leftover(leftover_of(results))
     attrs = {"analysis": "encode", "warnings": said, **problem.describe(),
              "aggregation": {m: m.split(".")[1] for m in metrics}, "repeats": repeats,
              "solver": {r["space"]: r["solver"] for r in results}, "fdr": fdr,
              "nulls": results[0]["null_name"] if n_permutations else None, "n_bootstraps": n_bootstraps,
-             "interval": resampling.describe(LEVEL) if resampling else None}
-    return assemble(results, problem, members, metrics, baseline, fdr, attrs)
+             "interval": resampling.describe(LEVEL) if resampling else None,
+             "blocks": describe_blocks(problem.layout, block), "leftover": leftover_of(results) or None}
+    return assemble(results, problem, members, metrics, alone, fdr, attrs)
 
 
 def _chosen_depth(design, names, problem) -> np.ndarray:
     depths = np.array([float(problem.spaces[n]["depth"]) if "depth" in problem.spaces[n].coords else np.nan
                        for n in names])
     Y, fitter, tables = problem.targets.values, problem.fitter, design.joint
-    return np.mean([depths[fitter.plan(tables, fold).choose(Y, train)] for fold, (train, _) in
-                    enumerate(fitter.outer)], axis=0)
+    return np.mean([depths[fitter.plan(tables, fold).choose(fitter.targets(tables, Y, fold), train)]
+                    for fold, (train, _) in enumerate(fitter.outer)], axis=0)

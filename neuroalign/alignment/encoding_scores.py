@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from neuroalign.alignment.baselines import shuffled_scores
 from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses
 from neuroalign.alignment.scoring import fold_scores, score_moments
 from neuroalign.alignment.splits import make_permutations
@@ -11,8 +12,8 @@ from neuroalign.errors import list_ids, warn_user
 from neuroalign.stats import autocorrelation, ceiling_of, effective_samples
 from neuroalign.stats import fdr as adjust
 
-__all__ = ["KEEP", "LEVEL", "assemble", "check_finite", "compare_with_null", "fit_design", "warn_alphas",
-           "warn_independent"]
+__all__ = ["KEEP", "LEVEL", "assemble", "check_finite", "compare_with_null", "fit_design", "leftover_of",
+           "measure_leftover", "warn_alphas", "warn_independent"]
 
 KEEP = ("prediction", "null", "fold_score", "bootstrap")
 EDGE_SHARE = 0.05
@@ -21,31 +22,40 @@ SOME = 200  # columns that autocorrelation is estimated from
 FEW_INDEPENDENT = 30
 
 
-def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutations: int, permuting, resampling):
-    """Fit and score one design: its part of the Scores, and the fit."""
+def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutations: int, permuting, resampling,
+               shuffled: bool = False):
+    """Fit and score one design: its part of the Scores, and the fit; `shuffled`: in shuffled orders, too."""
     joint, Y = design.joint, problem.targets.values
     prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep or resampling else None
     with fitter.threads(joint, Y):
         fit = fitter.fit(joint, Y, prediction)
         observed = np.stack([score_moments(m, fit.sums) for m in metrics])
+        predicted = np.isfinite(fit.best_alpha).any(0)
         result = {"space": space, "solver": fit.solver, "score": observed,
                   "prediction": prediction if "prediction" in keep else None,
-                  "best_alpha": np.exp(np.log(fit.best_alpha).mean(0)), "at_edge": fit.at_edge.mean(1)}
+                  "best_alpha": _geometric_mean(fit.best_alpha), "at_edge": fit.at_edge[:, predicted].mean(1),
+                  "leftover": measure_leftover(fitter, joint)}
         if "fold_score" in keep:
             result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
         if resampling:
-            drawn = resampling.scores(Y, prediction, fitter.outer, metrics)
+            drawn = resampling.scores(fitter.measured(joint, Y), prediction, fitter.outer, metrics)
             result["ci_low"], result["ci_high"] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
             result["bootstrap"] = drawn if "bootstrap" in keep else None
         if n_permutations:
             result |= compare_with_null(design, joint, Y, observed, fitter, problem.layout, metrics, "null" in keep,
                                         n_permutations, permuting)
+        if shuffled:
+            # A null of permuted features is a mean over many shuffles already.
+            told = result.get("null_name")
+            result["shuffled"] = (result["null_mean"] if told and told["permuted"] != "responses" else
+                                  shuffled_scores(design, fitter, problem.layout, Y, metrics, permuting))
     return result, fit
 
 
 def compare_with_null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutations, options) -> dict:
     """Permute and fit again: p, and mean, sd and name of the null. Features are permuted where there is nuisance."""
-    by_features = design.nuisance.shape[1] > 0
+    # Whether a neuroid is selected depends on where its rows stand: they stay, and the features move.
+    by_features = design.nuisance.shape[1] > 0 or fitter.selected is not None
     events = len(design.events) if by_features and design.events is not None else None
     name, orders = make_permutations(layout, n_permutations=n_permutations, events=events, **options)
     tally = Tally(observed, len(orders) if keep else 0)
@@ -60,8 +70,33 @@ def compare_with_null(design, joint, Y, observed, fitter, layout, metrics, keep,
     return {"null_name": told, "p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
 
 
-def assemble(results, problem, members, metrics, baseline, fdr, attrs) -> xr.Dataset:
-    """Make Scores of the results of all spaces; `members` are the spaces of each group of layers, if any."""
+def measure_leftover(fitter, joint) -> dict | None:
+    """Return how well residualised nuisance still predicts features: mean R² over features, and the highest."""
+    if fitter.residuals is None:
+        return None
+    tables = getattr(joint, "tables", [joint])
+    found = np.concatenate([fitter.residuals.leftover(t.split(fitter.n_nuisance)[1][:, :]) for t in tables])
+    if np.isnan(found).all():
+        raise ValueError("residualize: the nuisance explains every feature altogether; nothing is left to predict "
+                         "from.")
+    return {"mean": float(np.nanmean(found)), "highest": float(np.nanmax(found))}
+
+
+def leftover_of(results) -> dict[str, dict]:
+    """Return what `measure_leftover` found in each space."""
+    return {r["space"]: r["leftover"] for r in results if r["leftover"]}
+
+
+def assemble(results, problem, members, metrics, baselines, fdr, attrs) -> xr.Dataset:
+    """Make Scores of the results of all spaces.
+
+    Parameters
+    ----------
+    members : dict of str to list of str
+        The spaces of each group of layers, if any.
+    baselines : dict of array of shape (n_metrics, n_targets)
+        ``baseline`` (of the nuisance alone) and ``drift``, where there are any.
+    """
     targets, spaces, responses, outer = problem.targets, problem.spaces, problem.responses, problem.fitter.outer
     reliability, where = problem.reliability, targets.dims
 
@@ -77,18 +112,21 @@ def assemble(results, problem, members, metrics, baseline, fdr, attrs) -> xr.Dat
     variables["best_alpha"] = (("space", *where), stack("best_alpha", 0))
     if members:
         variables["chosen_depth"] = (("space", *where), stack("chosen_depth", 0))
-    counts = np.where(targets.usable, outer.test.any(0).sum(), 0).reshape(targets.shape)
-    variables["n"] = (where, counts)
-    if baseline is not None:
-        variables["baseline"] = (("metric", *where), baseline)
+    selected = problem.fitter.selected
+    if selected is None:
+        variables["n"] = (where, np.where(targets.usable, outer.test.any(0).sum(), 0).reshape(targets.shape))
+    else:
+        variables["n"] = (where, np.nan_to_num(targets.spread(outer.test.sum(1) @ selected * 1.0)).astype(int))
+        variables["selected"] = (where, targets.spread(selected.mean(0)))
+    variables |= {name: (("metric", *where), targets.spread(values)) for name, values in baselines.items()}
     if "p" in results[0]:
         p = stack("p")
         families = tuple(range(2, p.ndim))
         variables |= {"p": (dims, p), "q": (dims, adjust(p, method=fdr, axis=families)),
                       "null_mean": (dims, stack("null_mean")), "null_sd": (dims, stack("null_sd"))}
-    for end in ("ci_low", "ci_high"):
-        if end in results[0]:
-            variables[end] = (dims, stack(end))
+    for name in ("ci_low", "ci_high", "shuffled"):
+        if name in results[0]:
+            variables[name] = (dims, stack(name))
     if results[0].get("bootstrap") is not None:
         variables["bootstrap"] = (("resample", *dims), stack("bootstrap", 2))
     if results[0].get("null") is not None:
@@ -111,6 +149,13 @@ def assemble(results, problem, members, metrics, baseline, fdr, attrs) -> xr.Dat
         elif all(name in s.coords and s[name].ndim == 0 for s in spaces.values()):
             coords[name] = ("space", [spaces[r["space"]][name].item() for r in results])
     return scores.make(variables, coords, attrs)
+
+
+def _geometric_mean(alphas: np.ndarray) -> np.ndarray:
+    """Mean over the folds in which a target was predicted."""
+    known = np.isfinite(alphas)
+    total = np.log(np.where(known, alphas, 1)).sum(0)
+    return np.where(known.any(0), np.exp(total / np.maximum(known.sum(0), 1)), np.nan)
 
 
 def _group_coords(space: str) -> dict:

@@ -8,14 +8,25 @@ import xarray as xr
 
 from neuroalign.alignment.band_fit import band_moments, contributions
 from neuroalign.alignment.banded import BandedPlan, plan_banded
+from neuroalign.alignment.baselines import drift_scores, resolve_baselines
 from neuroalign.alignment.designs import Design
-from neuroalign.alignment.encoding_scores import KEEP, LEVEL, assemble, check_finite, fit_design, warn_alphas
+from neuroalign.alignment.encoding_scores import (
+    KEEP,
+    LEVEL,
+    assemble,
+    check_finite,
+    fit_design,
+    leftover_of,
+    warn_alphas,
+)
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fit, Fitter, fill_flat
 from neuroalign.alignment.problem import Problem, set_up
 from neuroalign.alignment.reduction import reduce_features, standardise
 from neuroalign.alignment.resampling import Resampling
+from neuroalign.alignment.residuals import warn_leftover
 from neuroalign.alignment.scoring import moments, score_moments
+from neuroalign.alignment.splits import describe_blocks
 from neuroalign.alignment.table import Table
 from neuroalign.data import scores
 from neuroalign.errors import check_option, collect_warnings, list_ids
@@ -29,7 +40,7 @@ EVEN = 0.05  # share of a band that is not small
 def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequence[str]] | None = None,
                   n_candidates=20, refine: int = 0, metric=("r.pooled", "r2.pooled"), n_permutations: int = 0,
                   n_bootstraps: int = 0, null: str = "auto", min_shift: float = 0.1, block: float | None = None,
-                  fdr: str = "bh", keep=(), random_state: int = 0, **options) -> xr.Dataset:
+                  baselines="auto", fdr: str = "bh", keep=(), random_state: int = 0, **options) -> xr.Dataset:
     """Score how well several feature spaces together predict responses, by banded ridge.
 
     All spaces stand in one model. Each is a band with its own penalty, chosen for every neuroid (and time bin) by
@@ -47,14 +58,14 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
         nuisance, which is a band where there is any.
     refine : int
         Most steps of descent from the best candidate.
-    metric, n_permutations, n_bootstraps, null, min_shift, block, fdr, keep, random_state
+    metric, n_permutations, n_bootstraps, null, min_shift, block, baselines, fdr, keep, random_state
         As in `encode`. Every permutation searches the penalties again. Resamples depend on the samples alone: kept
         (``keep=["bootstrap"]``) and joined (`neuroalign.data.scores.concat`), models with and without a space are
         compared in pairs by `neuroalign.data.scores.diff`.
     **options
         nuisance, cv, inner_cv (not ``"loo"``), n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at,
-        downsample, delays, trf, high_pass, ceiling, repeats, on_missing, device of `encode`. `reduce` reduces each
-        band; the delays of a space are in one band.
+        downsample, delays, trf, high_pass, ceiling, repeats, on_missing, residualize, select_neuroids, device of
+        `encode`. `reduce` reduces each band; the delays of a space are in one band; residualised nuisance is no band.
 
     Returns
     -------
@@ -85,24 +96,29 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
         fitter = BandedFitter.of(problem.fitter, widths, n_candidates, refine)
         permuting = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
         resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
-        result = _fit(design, label, fitter, problem, metrics, keep, n_permutations, permuting, resampling)
-        baseline = None
+        beside = resolve_baselines(baselines, problem)
+        result = _fit(design, label, fitter, problem, metrics, keep, n_permutations, permuting, resampling,
+                      "shuffled" in beside)
+        alone = {"drift": drift_scores(problem, metrics)} if "drift" in beside else {}
         if problem.nuisance.shape[1]:
             sums = fitter.fit(problem.nuisance, problem.targets.values).sums
-            baseline = np.stack([problem.targets.spread(score_moments(m, sums)) for m in metrics])
+            alone["baseline"] = np.stack([score_moments(m, sums) for m in metrics])
         warn_alphas([result], fitter.alphas)
+        warn_leftover(leftover_of([result]))
     attrs = {"analysis": "encode_banded", "warnings": said, **problem.describe(),
              "aggregation": {m: m.split(".")[1] for m in metrics}, "solver": {label: result["solver"]}, "fdr": fdr,
-             "bands": named, "n_candidates": fitter.n_tried(bool(problem.nuisance.shape[1])), "refine": refine,
+             "bands": named, "n_candidates": fitter.n_tried(bool(fitter.n_beside)), "refine": refine,
+             "leftover": leftover_of([result]) or None,
              "nulls": result["null_name"] if n_permutations else None, "n_bootstraps": n_bootstraps,
+             "blocks": describe_blocks(problem.layout, block),
              "interval": resampling.describe(LEVEL) if resampling else None}
     whole = replace(problem, spaces={label: xr.DataArray(0, coords={"model": label, "layer": "", "stream": "",
                                                                     "depth": np.nan})})
-    found = assemble([result], whole, {}, metrics, baseline, fdr, attrs)
+    found = assemble([result], whole, {}, metrics, alone, fdr, attrs)
     dims = ("band", "space", *problem.targets.dims)
     shares = {"contribution": (dims, problem.targets.spread(result["contribution"])[:, None]),
               "gamma": (dims, problem.targets.spread(result["gamma"])[:, None])}
-    nuisance = ["nuisance"] if problem.nuisance.shape[1] else []
+    nuisance = ["nuisance"] if fitter.n_beside else []
     return scores.validate(found.assign(shares).assign_coords(band=[*nuisance, *named, "intercept"]))
 
 
@@ -200,8 +216,11 @@ class BandedFitter(Fitter):
         X = X if isinstance(X, Table) else Table([X])
         train, test = (_split(X.take(np.flatnonzero(side[fold])), self._widths(X))
                        for side in (self.outer.train, self.outer.test))
+        if self.residuals is not None and not self._is_nuisance(X):
+            left = [self.residuals.remove(a[:, :], b[:, :], fold) for a, b in zip(train[1:], test[1:])]
+            train, test = (list(side) for side in zip(*left))
         if self.reduction is not None:
-            first = 1 if self.n_nuisance else 0
+            first = 1 if self.n_beside or self._is_nuisance(X) else 0
             reduced = [standardise(a, b) for a, b in zip(train[:first], test[:first])]
             reduced += [reduce_features(a, b, self.reduction, self.random_state, self.device)
                         for a, b in zip(train[first:], test[first:])]
@@ -218,11 +237,14 @@ class BandedFitter(Fitter):
         at_edge, gammas, band_sums = np.zeros((2, n_targets)), [], 0.0
         smallest, largest = self.alphas.min(), self.alphas.max()
         for fold, (train, test) in enumerate(self.outer):
-            plan = self.plan(X, fold)
-            predicted, best[fold], own, bands = plan.predict_bands(Y, train)
-            predicted = fill_flat(predicted, Y, train)
-            sums[fold] = moments(Y[test], predicted)
-            band_sums = band_sums + band_moments(Y[test], np.nan_to_num(bands, copy=False), predicted)
+            plan, y = self.plan(X, fold), self.targets(X, Y, fold)
+            predicted, best[fold], own, bands = plan.predict_bands(y, train)
+            predicted = fill_flat(predicted, y, train)
+            sums[fold] = moments(y[test], predicted)
+            own_sums = band_moments(y[test], np.nan_to_num(bands, copy=False), predicted)
+            for part in (sums[fold], own_sums):
+                self.leave_out(fold, part, predicted, best[fold])
+            band_sums = band_sums + own_sums
             gammas.append(own)
             low, high = plan.limits
             # Beside a much larger share, a small one means a larger penalty: other candidates reach below it.
@@ -237,10 +259,10 @@ class BandedFitter(Fitter):
     def plans_of(self, X) -> list[BandedPlan] | None:
         """Return the plans of all folds, with the decompositions of all candidates, if they may be held at once."""
         n, p = X.shape
-        n_bands = len(self._widths(X))
+        n_bands = len(self._widths(X)) - (self.residuals is not None)
         size = min(n, p)
         grams = size * (size if p <= n else n * n_bands)
-        one = 8 * (1 + len(self.inner[0])) * (grams + 2 * n * size * self.n_tried(self.n_nuisance > 0))
+        one = 8 * (1 + len(self.inner[0])) * (grams + 2 * n * size * self.n_tried(self.n_beside > 0))
         if one * len(self.outer) > free_memory(self.device) / 4:
             return None
         return [self.plan(X, fold, hold=True) for fold in range(len(self.outer))]
@@ -250,8 +272,8 @@ class BandedFitter(Fitter):
         return nuisance if X.shape[1] == self.n_nuisance else [*nuisance, *self.widths]
 
 
-def _fit(design, label, fitter, problem, metrics, keep, n_permutations, permuting, resampling) -> dict:
-    result, fit = fit_design(design, label, fitter, problem, metrics, keep, n_permutations, permuting, resampling)
+def _fit(design, label, fitter, *args) -> dict:
+    result, fit = fit_design(design, label, fitter, *args)
     gamma = np.concatenate([fit.gammas, np.full((1, fit.gammas.shape[1]), np.nan)])
     return result | {"n_features": sum(fitter.widths), "contribution": fit.contributions, "gamma": gamma}
 

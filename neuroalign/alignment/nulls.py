@@ -1,7 +1,7 @@
 """Cross-validated fits of one design, and nulls that refit everything, the penalty included."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from neuroalign.alignment.lagged import LaggedPlan, plan_lagged
 from neuroalign.alignment.lags import LaggedTable
 from neuroalign.alignment.nested_layer import LayerPlans, LayerTables
 from neuroalign.alignment.reduction import Reduction, reduce_features, standardise
+from neuroalign.alignment.residuals import Residuals
 from neuroalign.alignment.ridge import RidgePlan, operations, plan_ridge
 from neuroalign.alignment.scoring import moments, score_moments
 from neuroalign.alignment.table import Table
@@ -31,6 +32,7 @@ class Fit:
     sums : array of shape (n_folds, 6, n_targets)
         `moments` of each fold.
     best_alpha : array of shape (n_folds, n_targets)
+        NaN where a target was not selected.
     at_edge : array of bool, shape (2, n_targets)
         Whether the smallest, the largest penalty was chosen in most folds, and going on would have made a difference.
     solver : str
@@ -44,7 +46,24 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fitter:
-    """The nested folds and settings that all spaces and permutations share."""
+    """The nested folds and settings that all spaces and permutations share.
+
+    Attributes
+    ----------
+    outer : Folds
+    inner : sequence of Folds or "loo"
+        Over the training rows of each outer fold.
+    alphas : array of float
+    device : torch device
+    n_nuisance : int
+        Columns of a design that are nuisance; they come first.
+    reduction : Reduction, optional
+    random_state : int
+    residuals : Residuals, optional
+        Takes the nuisance out of the features, instead of a place beside them.
+    selected : array of bool, shape (n_folds, n_targets), optional
+        Targets that are predicted in each fold; all by default.
+    """
 
     outer: Folds
     inner: Sequence
@@ -53,6 +72,8 @@ class Fitter:
     n_nuisance: int = 0
     reduction: Reduction | None = None
     random_state: int = 0
+    residuals: Residuals | None = None
+    selected: np.ndarray | None = None
 
     def threads(self, X, Y):
         """Limit the threads to what a fit of this size deserves, for a block of many."""
@@ -68,11 +89,15 @@ class Fitter:
         if self._by_structure(X):
             return plan_lagged(X.series, X.lags.samples, runs=X.lags.runs, train=train, test=test, **options)
         train, test = X.take(train), X.take(test)
-        if self.reduction is None or X.shape[1] == self.n_nuisance:
+        if self._is_nuisance(X) or (self.reduction is None and self.residuals is None):
             return plan_ridge(train, test, **options)
         (nuisance, features), (test_nuisance, test_features) = train.split(self.n_nuisance), test.split(self.n_nuisance)
+        if self.residuals is not None:
+            features, test_features = self.residuals.remove(features[:, :], test_features[:, :], fold)
+            if self.reduction is None:
+                return plan_ridge(features, test_features, **options)
         parts = [reduce_features(features, test_features, self.reduction, self.random_state, self.device)]
-        if self.n_nuisance:
+        if self.n_beside:
             parts.insert(0, standardise(nuisance, test_nuisance))
         train, test = (np.concatenate(side, 1) for side in zip(*parts))
         return plan_ridge(train, test, standardize=False, **options)  # components are not to be equally large
@@ -84,16 +109,46 @@ class Fitter:
         at_edge = np.zeros((2, n_targets))
         smallest, largest = self.alphas.min(), self.alphas.max()
         for fold, (train, test) in enumerate(self.outer):
-            plan = self.plan(X, fold)
-            predicted, best[fold] = plan.predict(Y, train)
-            predicted = fill_flat(predicted, Y, train)
-            sums[fold] = moments(Y[test], predicted)
+            plan, y = self.plan(X, fold), self.targets(X, Y, fold)
+            predicted, best[fold] = plan.predict(y, train)
+            predicted = fill_flat(predicted, y, train)
+            sums[fold] = moments(y[test], predicted)
+            self.leave_out(fold, sums[fold], predicted, best[fold])
             low, high = plan.limits
             at_edge[0] += (best[fold] == smallest) & (smallest > low)
             at_edge[1] += (best[fold] == largest) & (largest < high)
             if prediction is not None:
                 prediction[test] = predicted
         return Fit(sums, best, at_edge > n_folds / 2, plan.solver)
+
+    @property
+    def n_beside(self) -> int:
+        """Nuisance columns that stand in the model beside the features."""
+        return 0 if self.residuals is not None else self.n_nuisance
+
+    @property
+    def unadjusted(self) -> "Fitter":
+        """The same folds and targets for a design without nuisance, as it is."""
+        return replace(self, n_nuisance=0, reduction=None, residuals=None)
+
+    def targets(self, X, Y: np.ndarray, fold: int) -> np.ndarray:
+        """Return the targets that a fold is fitted to and scored by: residuals, where those were asked for."""
+        return Y if self.residuals is None or self._is_nuisance(X) else self.residuals.targets(Y, fold)
+
+    def measured(self, X, Y: np.ndarray) -> np.ndarray:
+        """Return the targets that the predictions of all folds are held against."""
+        if self.residuals is None or not self.residuals.responses:
+            return Y
+        held = Y.copy()
+        for fold, (_, test) in enumerate(self.outer):
+            held[test] = self.targets(X, Y, fold)[test]
+        return held
+
+    def leave_out(self, fold: int, sums: np.ndarray, predicted: np.ndarray, best_alpha: np.ndarray) -> None:
+        """Blank, in place, what a fold says of targets that were not selected in it: they do not count there."""
+        if self.selected is not None:
+            out = ~self.selected[fold]
+            sums[..., out], predicted[:, out], best_alpha[out] = 0, np.nan, np.nan
 
     def plans_of(self, X) -> list[RidgePlan | LayerPlans] | None:
         """Return the decompositions of all folds where they may be held at once, else None."""
@@ -106,9 +161,12 @@ class Fitter:
         one *= 1 if self.inner[0] == "loo" else 1 + len(self.inner[0])
         return one * len(self.outer) < free_memory(self.device) / 4
 
+    def _is_nuisance(self, X) -> bool:
+        return X.shape[1] == self.n_nuisance
+
     def _by_structure(self, X) -> bool:
         """Whether the delayed features are not made, but their Gram matrix is, from the series."""
-        return (isinstance(X, LaggedTable) and X.lags.structured and self.reduction is None
+        return (isinstance(X, LaggedTable) and X.lags.structured and self.reduction is None and self.residuals is None
                 and X.shape[1] <= self.outer.train.sum(1).min() and not isinstance(self.inner[0], str))
 
 

@@ -50,7 +50,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
     level : float
         Coverage of the (percentile) intervals.
     block : float, optional
-        Seconds of a block of a time series; by default ten times the gap, at least 50 samples.
+        Seconds of a block of a time series; by default as in `encode`.
     keep : sequence of {"bootstrap"}
         Keep the resampled scores, which `neuroalign.data.scores.diff` makes paired intervals of.
     random_state : int
@@ -90,6 +90,10 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         check_option("keep", name, ("bootstrap",))
     if not 0 < level < 1:
         raise ValueError(f"level: got {level!r}, expected a coverage between 0 and 1, such as 0.95.")
+    for name in ("residualize", "select_neuroids"):
+        if options.get(name) is not None:
+            raise ValueError(f"{name}: the parts of the variance are those of models of the same responses, with the "
+                             "nuisance in each. Leave it out, or use `encode_banded`.")
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
         named = check_bands(bands, problem.spaces)

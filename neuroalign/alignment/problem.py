@@ -9,9 +9,11 @@ import xarray as xr
 
 from neuroalign.alignment.designs import Design, EventTiming, make_designs, make_nuisance, match_rows
 from neuroalign.alignment.lags import Lags
+from neuroalign.alignment.neuroid_selection import select_neuroids as select
 from neuroalign.alignment.nulls import Fitter
 from neuroalign.alignment.reduction import parse_reduction
 from neuroalign.alignment.reliability import Reliability, find_reliability
+from neuroalign.alignment.residuals import make_residuals
 from neuroalign.alignment.ridge import ALPHAS
 from neuroalign.alignment.splits import Layout, make_layout, nested_folds
 from neuroalign.data import sample_dim, validate_responses
@@ -40,6 +42,8 @@ class Problem:
         With the nested folds.
     reliability : Reliability
     lags : Lags, optional
+    residualize : {"features", "both"}, optional
+    select_neuroids : float, optional
     """
 
     spaces: Mapping[str, xr.DataArray]
@@ -52,6 +56,8 @@ class Problem:
     fitter: Fitter
     reliability: Reliability
     lags: Lags | None = None
+    residualize: str | None = None
+    select_neuroids: float | None = None
 
     def designs(self) -> dict[str, Callable[[], Design]]:
         """Return a function that makes the design of each space: they are made one at a time."""
@@ -64,6 +70,7 @@ class Problem:
                 "inner_folds": next(f if isinstance(f, str) else f.name for f in fitter.inner),
                 "random_state": fitter.random_state, "alphas": fitter.alphas.tolist(),
                 "reduce": fitter.reduction.name if fitter.reduction else None, "nuisance": self.nuisance_names,
+                "residualize": self.residualize, "select_neuroids": self.select_neuroids,
                 "delays": None if self.lags is None else self.lags.seconds.tolist(),
                 "gap": self.layout.gap_seconds, "hrf": timing.hrf, "downsample": timing.downsample,
                 "at": timing.at if timing.places_events else None,
@@ -74,11 +81,12 @@ class Problem:
 def set_up(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner_cv="auto", n_splits: int = 5,
            n_inner_splits: int = 5, groups=None, gap: float | None = None, alphas=None, reduce=None,
            hrf: str | None = None, at: str = "onset", downsample: str | None = None, delays=None, trf=None,
-           high_pass="auto", ceiling=None, repeats: str = "average", on_missing: str = "error", random_state: int = 0,
-           device="auto") -> Problem:
+           high_pass="auto", ceiling=None, repeats: str = "average", on_missing: str = "error", residualize=None,
+           select_neuroids: float | None = None, random_state: int = 0, device="auto") -> Problem:
     """Match rows, resolve folds and nuisance; the parameters are those of `neuroalign.encode`."""
     validate_responses(responses)
-    reliability = find_reliability(responses, ceiling, repeats, random_state)
+    reliability = _find_reliability(responses, ceiling, repeats, residualize, random_state)
+    presented = responses
     timing = EventTiming(hrf, at, _filter_of(responses, high_pass), downsample)
     spaces, responses = match_rows(features, responses, timing, repeats=repeats, on_missing=on_missing)
     lags = _find_lags(responses, delays, trf)
@@ -88,10 +96,12 @@ def set_up(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     if lags is not None:
         lags = replace(lags, nuisance=columns)
         columns = lags.delayed(columns)[:, :]
-    fitter = Fitter(outer, inner, np.asarray(ALPHAS if alphas is None else alphas, float), resolve(device),
-                    columns.shape[1], parse_reduction(reduce), random_state)
-    return Problem(spaces, responses, Targets(responses), layout, timing, columns, names, fitter, reliability,
-                   lags)
+    targets, device = Targets(responses), resolve(device)
+    fitter = Fitter(outer, inner, np.asarray(ALPHAS if alphas is None else alphas, float), device, columns.shape[1],
+                    parse_reduction(reduce), random_state, make_residuals(residualize, columns, outer, inner, device),
+                    select(select_neuroids, presented, responses, outer, targets.usable))
+    return Problem(spaces, responses, targets, layout, timing, columns, names, fitter, reliability, lags, residualize,
+                   select_neuroids)
 
 
 class Targets:
@@ -134,6 +144,15 @@ class Targets:
         name = "neuroid_id" if "neuroid_id" in responses.coords else "neuroid"
         ids = responses[name].values[per_neuroid]
         warn_user(f"{len(ids)} of {len(per_neuroid)} neuroids {what} and get NaN scores: {list_ids(ids)}.", code, ids)
+
+
+def _find_reliability(responses, ceiling, repeats, residualize, random_state) -> Reliability:
+    if residualize != "both":
+        return find_reliability(responses, ceiling, repeats, random_state)
+    if ceiling is not None:
+        raise ValueError("ceiling: with residualize='both' residuals are predicted, whose reliability is not that of "
+                         "the responses. Leave ceiling=None.")
+    return Reliability(np.array(np.nan), "pooled", "unavailable: the predicted residuals have no known reliability")
 
 
 def _find_lags(responses, delays, trf) -> Lags | None:

@@ -24,7 +24,7 @@ class Resampling:
     problem : Problem
     n_resamples : int
     block : float or None
-        Seconds of a block; by default ten times the gap, at least 50 samples.
+        Seconds of a block; by default see `splits.block_samples`.
     random_state : int
     """
 
@@ -72,7 +72,8 @@ class Resampling:
         for start in range(0, Y.shape[1], size):
             some = slice(start, start + size)
             y, p = (x[:, some].astype(np.float64) for x in (Y, prediction))
-            ones = np.ones_like(y)
+            ones = np.isfinite(p).astype(float)  # rows of folds that a target was not selected in do not count
+            y, p = np.where(ones, y, 0), np.where(ones, p, 0)
             for how in dict.fromkeys(ENCODING_METRICS[m][1] for m in metrics):
                 moved = np.stack([[self.sums(x, rows) for x in (ones, y, y * y, p, p * p, y * p)]
                                   for rows in parts[how]])

@@ -355,7 +355,7 @@ def add_squared_errors(total, basis, projected, target, alphas):
     filters = 1 / (basis.values + torch.as_tensor(alphas, dtype=target.dtype, device=target.device)[:, None])
     total += target.square().sum(0) - 2 * filters @ ((basis.rows.T @ target) * projected)
     gram = basis.rows.T @ basis.rows
-    at_once = max(1, SMALL // projected.numel())
+    at_once = max(1, SMALL // max(1, projected.numel()))
     for k in range(0, len(filters), at_once):
         shrunk = filters[k:k + at_once, :, None] * projected
         total[k:k + at_once] += (shrunk * (gram @ shrunk)).sum(1)

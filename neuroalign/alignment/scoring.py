@@ -36,7 +36,7 @@ def score_moments(metric: str, parts: np.ndarray) -> np.ndarray:
     Returns
     -------
     array of shape (...)
-        NaN for a target that is NaN or constant. A prediction that is constant scores r = 0.
+        NaN for a target that is NaN or constant, or has no rows. A prediction that is constant scores r = 0.
 
     Examples
     --------
@@ -61,7 +61,8 @@ def fold_scores(metric: str, parts: np.ndarray) -> np.ndarray:
 
 def _pearson(sums):
     n, y, yy, p, pp, yp = sums
-    spread_y, spread_p = yy - y * y / n, pp - p * p / n
+    rows = np.where(n > 0, n, np.nan)
+    spread_y, spread_p = yy - y * y / rows, pp - p * p / rows
     known_y = spread_y > 1e-12 * np.abs(yy)
     known_p = spread_p > 1e-12 * np.abs(pp)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -72,7 +73,7 @@ def _pearson(sums):
 
 def _r2(sums):
     n, y, yy, _, pp, yp = sums
-    spread = yy - y * y / n
+    spread = yy - y * y / np.where(n > 0, n, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(spread > 1e-12 * np.abs(yy), 1 - (yy - 2 * yp + pp) / spread, np.nan)
 

@@ -10,17 +10,23 @@ from neuroalign.data import sample_dim
 from neuroalign.errors import check_option, list_ids, warn_user
 from neuroalign.stats import (
     Folds,
+    autocorrelation,
     block_permutations,
+    effective_samples,
     make_folds,
     row_permutations,
     shift_permutations,
 )
 
-__all__ = ["Layout", "block_samples", "make_layout", "make_permutations", "nested_folds"]
+__all__ = ["Layout", "block_samples", "describe_blocks", "make_layout", "make_permutations", "memory_of",
+           "nested_folds", "permutation_orders"]
 
 HRF_SECONDS = 16.0  # most of a haemodynamic response has passed
 NEURAL_SECONDS = 1.0
 SMALLEST_P = 0.05  # below this many permutations no p can reach it
+SOME = 200  # columns that autocorrelation is estimated from
+LEAST_BLOCK = 50  # samples; nulls of shorter blocks were not calibrated
+MEMORIES = 5  # autocorrelation times in a block: what stands in two of them is then nearly independent
 NULLS = ("auto", "shift", "block", "permute")
 
 
@@ -42,6 +48,8 @@ class Layout:
         Seconds between samples (events: their median).
     ids : array of shape (n_samples,), or None
         Ids of independent stimuli.
+    memory : float
+        Autocorrelation time of the responses, in samples; 1 where the samples are no time series.
     """
 
     time_series: bool
@@ -53,6 +61,7 @@ class Layout:
     onsets: np.ndarray | None = None
     step: float | None = None
     ids: np.ndarray | None = None
+    memory: float = 1.0
 
     def purge(self, rows=None) -> dict:
         """Return the arguments of `make_folds` for these rows: where they stand, and the gap in the same units."""
@@ -86,7 +95,8 @@ def make_layout(responses: xr.DataArray, groups, gap: float | None, hrf: str | N
                          f"{longest_delay:g}.")
     step = sample_step(responses) if onsets is None else max(np.median(np.diff(onsets)), 1e-9)
     samples = int(np.ceil(round(gap / step, 6)))
-    return Layout(True, responses.sizes[dim], samples, float(gap), groups, runs, onsets, step)
+    return Layout(True, responses.sizes[dim], samples, float(gap), groups, runs, onsets, step,
+                  memory=memory_of(responses.transpose(dim, ...).values, runs))
 
 
 def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: int, random_state: int):
@@ -127,8 +137,46 @@ def _make_folds(cv, ids, n_samples: int, **options) -> Folds:
     return Folds(folds.train[:, place], folds.test[:, place], folds.name)
 
 
-def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shift: float, block: float | None,
-                      events, random_state: int) -> tuple[str, np.ndarray]:
+def memory_of(values: np.ndarray, runs=None) -> float:
+    """Return the autocorrelation time of a series, in samples: 1 plus twice the sum of its autocorrelation.
+
+    Parameters
+    ----------
+    values : array of shape (n_samples, ...)
+        Mean over the first columns that hold no NaN.
+    runs : array of shape (n_samples,), optional
+        The mean of each run is taken off.
+
+    Examples
+    --------
+    >>> memory_of(np.repeat(np.random.default_rng(0).standard_normal((300, 50)), 4, axis=0)).__round__()
+    4
+    """
+    values = np.asarray(values).reshape(len(values), -1)
+    values = values[:, np.flatnonzero(np.isfinite(values).all(0))[:SOME]].astype(float)
+    if len(values) < 6 or not values.shape[1]:
+        return 1.0
+    for run in () if runs is None else np.unique(runs):
+        values[runs == run] -= values[runs == run].mean(0)
+    own = autocorrelation(values)
+    return max(1.0, len(values) / effective_samples(len(values), own, np.ones_like(own)))
+
+
+def make_permutations(layout: Layout, null: str, n_permutations: int, **options) -> tuple[str, np.ndarray]:
+    """Make the index rows of the null as `permutation_orders` does; warn where too few exist for a p of .05."""
+    null, orders = permutation_orders(layout, null, n_permutations, **options)
+    if (1 + len(orders)) * SMALLEST_P < 1:
+        warn_user(f"{len(orders)} permutations: the smallest attainable p is {1 / (1 + len(orders)):.3g}, so nothing "
+                  f"can be found at {SMALLEST_P}. Ask for more (n_permutations=1000).", "few-permutations",
+                  count=len(orders))
+    elif len(orders) < n_permutations:
+        warn_user(f"only {len(orders)} of {n_permutations} permutations exist ({null}); the smallest attainable p is "
+                  f"{1 / (1 + len(orders)):.3g}.", "few-permutations", count=len(orders))
+    return null, orders
+
+
+def permutation_orders(layout: Layout, null: str, n_permutations: int, *, min_shift: float, block: float | None,
+                       events, random_state: int) -> tuple[str, np.ndarray]:
     """Make the index rows of the null.
 
     Parameters
@@ -136,7 +184,7 @@ def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shi
     events : int or None
         Number of events if it is the series of events that is permuted, else None.
     block : float or None
-        Seconds of a block (by default ten times the gap, at least 50 samples; at most a tenth of the series).
+        Seconds of a block; by default see `block_samples`.
 
     Returns
     -------
@@ -164,13 +212,6 @@ def make_permutations(layout: Layout, null: str, n_permutations: int, *, min_shi
     else:
         size = block_samples(layout, block, n)
         orders = block_permutations(n, n_permutations, block=size, runs=runs, **seed)
-    if (1 + len(orders)) * SMALLEST_P < 1:
-        warn_user(f"{len(orders)} permutations: the smallest attainable p is {1 / (1 + len(orders)):.3g}, so nothing "
-                  f"can be found at {SMALLEST_P}. Ask for more (n_permutations=1000).", "few-permutations",
-                  count=len(orders))
-    elif len(orders) < n_permutations:
-        warn_user(f"only {len(orders)} of {n_permutations} permutations exist ({null}); the smallest attainable p is "
-                  f"{1 / (1 + len(orders)):.3g}.", "few-permutations", count=len(orders))
     return null, orders
 
 
@@ -217,11 +258,24 @@ def _find_groups(responses, groups):
 
 
 def block_samples(layout: Layout, block: float | None, n: int) -> int:
-    """Return the samples of a block of a series of `n`: of so many seconds, or ten times the gap, at least 50."""
+    """Return the samples of a block of a series of `n` (samples, or events).
+
+    Of so many seconds; by default five autocorrelation times of the responses, at least 50 samples, and at most a
+    tenth of the series.
+    """
     if block is not None:
         if layout.step is None:
             raise ValueError("block: seconds are meant, but the samples have no clock. Pass groups instead.")
         return max(1, round(block / layout.step * n / layout.n_samples))
     if not layout.time_series:
         raise ValueError("null='block' needs groups (the label of each sample) where samples are not a time series.")
-    return max(1, min(max(50, 10 * layout.gap), n // 10))
+    return max(1, min(max(LEAST_BLOCK, int(np.ceil(MEMORIES * layout.memory))), n // 10))
+
+
+def describe_blocks(layout: Layout, block: float | None) -> dict | None:
+    """Return what attrs say of the blocks of a time series that is not divided into groups."""
+    if not layout.time_series or layout.groups is not None:
+        return None
+    size = block_samples(layout, block, layout.n_samples)
+    return {"samples": size, "seconds": round(size * layout.step, 6),
+            "autocorrelation_time": round(layout.memory * layout.step, 6), "given": block is not None}

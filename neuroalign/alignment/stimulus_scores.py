@@ -3,10 +3,12 @@
 import numpy as np
 import xarray as xr
 
+from neuroalign.alignment.encoding_scores import leftover_of, measure_leftover
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fitter, Tally
 from neuroalign.alignment.problem import Problem, set_up
-from neuroalign.alignment.splits import make_permutations
+from neuroalign.alignment.residuals import warn_leftover
+from neuroalign.alignment.splits import describe_blocks, make_permutations
 from neuroalign.alignment.table import Table
 from neuroalign.data import scores
 from neuroalign.errors import check_option, collect_warnings
@@ -45,7 +47,7 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
     random_state : int
     **options
         nuisance, cv, inner_cv, n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at, high_pass, repeats,
-        on_missing, device of `encode`.
+        on_missing, residualize, device of `encode`.
 
     Returns
     -------
@@ -63,6 +65,9 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
     """
     metrics = [m.name for m in resolve_metrics(metric, ("stimulus",))]
     check_option("centre", centre, ("train", "none"))
+    if options.get("select_neuroids") is not None:
+        raise ValueError("select_neuroids: a pattern needs the same neuroids in every fold. Leave it out, or use "
+                         "`encode`.")
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
         groups = _groups(problem, by)
@@ -72,7 +77,9 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
             with problem.fitter.threads(table, problem.targets.values):
                 plans = problem.fitter.plans_of(table) if n_permutations else None
                 observed, baseline = _score(problem, table, None, groups, metrics, centre, plans)
-                results[space] = {"score": observed, "n_features": table.shape[1] - problem.nuisance.shape[1]}
+                results[space] = {"space": space, "score": observed,
+                                  "leftover": measure_leftover(problem.fitter, table),
+                                  "n_features": table.shape[1] - problem.nuisance.shape[1]}
                 if n_permutations:
                     told, orders = make_permutations(problem.layout, null, n_permutations, min_shift=min_shift,
                                                      block=block, events=None, random_state=random_state)
@@ -80,7 +87,10 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
                     for order in orders:
                         tally.add(_score(problem, table, order, groups, metrics, centre, plans)[0])
                     results[space] |= {"p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd}
+        leftover = leftover_of(results.values())
+        warn_leftover(leftover)
     attrs = {"analysis": "encode_stimuli", "warnings": said, **problem.describe(), "centre": centre, "by": by,
+             "leftover": leftover or None, "blocks": describe_blocks(problem.layout, block),
              "aggregation": dict.fromkeys(metrics, "over neuroids, pooled over folds"), "fdr": fdr,
              "nulls": {"name": told, "permuted": "responses", "n": tally.count, "smallest_p": 1 / (1 + tally.count)}
              if n_permutations else None}
@@ -160,10 +170,10 @@ def _groups(problem: Problem, by: str | None) -> dict[str, list[np.ndarray]]:
 def _score(problem: Problem, table: Table, order, groups, metrics, centre, plans=None):
     """Return scores and those of the mean of the training rows, (metric, group[, time bin])."""
     fitter: Fitter = problem.fitter
-    Y = problem.targets.values if order is None else problem.targets.values[order]
+    values = problem.targets.values if order is None else problem.targets.values[order]
     tested, measured, predicted, mean = [], [], [], []
     for fold, (train, test) in enumerate(fitter.outer):
-        plan = fitter.plan(table, fold) if plans is None else plans[fold]
+        plan, Y = fitter.plan(table, fold) if plans is None else plans[fold], fitter.targets(table, values, fold)
         level = Y[train].mean(0, dtype=np.float64)
         guess = plan.predict(Y, train)[0]
         guess = np.where(np.isnan(guess), level, guess)  # flat in the training rows of this fold

@@ -52,6 +52,9 @@ SCORE_VARIABLES = {
     "best_alpha": "penalty chosen by inner cross-validation (geometric mean over folds)",
     "chosen_depth": "relative depth of the layers that were chosen within the training rows, mean over folds",
     "baseline": "score of the nuisance variables alone, on the same folds",
+    "drift": "score of a smooth function of the order of the samples alone, on the same folds",
+    "shuffled": "score of the features in another order, mean over refits of several orders",
+    "selected": "share of the folds in which a neuroid was reliable enough in the training rows to be predicted",
 }
 KEPT_VARIABLES = {
     "fold_score": "score of each outer fold (fold, ...)",
