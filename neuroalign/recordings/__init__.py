@@ -3,6 +3,7 @@
 from neuroalign.recordings.bins import bin_events
 from neuroalign.recordings.clean import clean, group_mean
 from neuroalign.recordings.events import language_aligned, read_events, vision_aligned
+from neuroalign.recordings.film_clock import FilmClock
 from neuroalign.recordings.images import from_nilearn, read_confounds
 from neuroalign.recordings.load import load_confounds, load_electrodes, load_rdms, load_responses, load_stimuli
 from neuroalign.recordings.painting import paint
@@ -11,8 +12,11 @@ from neuroalign.recordings.rdms import condense
 from neuroalign.recordings.sensors import add_positions, from_mne
 from neuroalign.recordings.signals import preprocess
 from neuroalign.recordings.textgrid import read_textgrid
+from neuroalign.recordings.treebank import TreebankRecording, open_treebank
 
 __all__ = [
+    "FilmClock",
+    "TreebankRecording",
     "add_positions",
     "bin_events",
     "clean",
@@ -27,6 +31,7 @@ __all__ = [
     "load_rdms",
     "load_responses",
     "load_stimuli",
+    "open_treebank",
     "paint",
     "prepare_responses",
     "preprocess",

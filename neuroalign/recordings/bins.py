@@ -87,7 +87,8 @@ def bin_events(recording, events, *, tmin: float = -2.0, tmax: float = 2.0, wind
     out = _labelled(np.concatenate(parts), used, template, centres)
     out = note_dropped(out.assign_attrs(template.attrs), template, dropped)
     about = {"tmin": tmin, "tmax": tmax, "window": window, "step": step, "reference": "bin centre"}
-    out.attrs.pop("bad_spans", None)
+    for key in ("bad_spans", "sfreq"):  # they were those of the continuous recording
+        out.attrs.pop(key, None)
     return out.assign_attrs(bins=json.dumps(about))
 
 
