@@ -11,7 +11,7 @@ from torch import nn
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.base import USUAL
 
-__all__ = ["VocabularyHead", "vocabulary_head"]
+__all__ = ["SPEAK", "VocabularyHead", "vocabulary_head"]
 
 WEIGHTS = ("lm_head.weight", "language_model.lm_head.weight", "text_model.lm_head.weight", "output.weight")
 SPEAK = ("causal_lm", "decoder_mllm", "qwen_vl", "cross_attention_mllm", "query_bridge", "instruct_blip", "whisper",

@@ -17,6 +17,7 @@ from neuroalign.errors import list_ids, suggest
 from neuroalign.features.spans import LAST, find_spans, prepare
 from neuroalign.models.adapter import BadStimuli, Inputs, LoadedModel
 from neuroalign.models.attention import AttentionSite, attention_sites
+from neuroalign.models.vocabulary import SPEAK
 
 __all__ = ["ENCODER", "Edge", "Marked", "Reader", "edge_mask", "edge_sites", "parse_edges", "window_blocks"]
 
@@ -143,6 +144,10 @@ class Reader:
         given = [{**row, "spans": {**row.get("spans", {}), **self.spans[row["stimulus_id"]]}} for row in rows]
         inputs = prepare(self.model, given)
         streams = {tower: dict(masks) for tower, masks in inputs.streams.items()}
+        end = len(self.model.processors["text"].suffix) if self.model.adapter.family in SPEAK else 0
+        for masks in streams.values():
+            if LAST in masks and end:  # an answer follows the text, not the token that ends it
+                masks[LAST] = masks[LAST].roll(-end, 1)
         for name in self.boxed:
             for masks in streams.values():
                 if "image" in masks:
