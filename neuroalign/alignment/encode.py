@@ -10,10 +10,11 @@ from neuroalign.alignment.encoding_scores import (
     KEEP,
     LEVEL,
     assemble,
-    check_finite,
+    check_features,
     fit_design,
     leftover_of,
     warn_alphas,
+    warn_constant,
     warn_independent,
 )
 from neuroalign.alignment.metrics import resolve_metrics
@@ -168,7 +169,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
         beside = resolve_baselines(baselines, problem)
-        makers, members, results = problem.designs(), {}, []
+        makers, members, results, constant = problem.designs(), {}, [], {}
         if layer != "each":
             makers, members = group_layers(problem.spaces, makers, layer)
             if len(fitter.alphas) < 2:
@@ -177,7 +178,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
             design = make()
             tables = getattr(design.joint, "tables", [design.joint])
             for name, table in zip(members.get(space, [space]), tables):
-                check_finite(getattr(table, "series", table), name, targets.ids)
+                constant[name] = check_features(getattr(table, "series", table), name, targets.ids)
             found, _ = fit_design(design, space, fitter, problem, metrics, keep, n_permutations, options, resampling,
                                   "shuffled" in beside)
             found["n_features"] = sum(t.shape[1] - design.nuisance.shape[1] for t in tables)
@@ -188,6 +189,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         if columns.shape[1]:
             sums = fitter.fit(columns, targets.values).sums
             alone["baseline"] = np.stack([score_moments(m, sums) for m in metrics])
+        warn_constant(constant)
         warn_alphas(results, fitter.alphas)
         warn_independent(results)
         warn_leftover(leftover_of(results))

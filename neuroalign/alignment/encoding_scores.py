@@ -12,8 +12,9 @@ from neuroalign.errors import list_ids, warn_user
 from neuroalign.stats import autocorrelation, ceiling_of, effective_samples
 from neuroalign.stats import fdr as adjust
 
-__all__ = ["KEEP", "LEVEL", "assemble", "check_finite", "compare_with_null", "fit_design", "leftover_of",
-           "measure_leftover", "warn_alphas", "warn_independent"]
+__all__ = ["KEEP", "LEVEL", "assemble", "check_features", "compare_with_null", "fit_design", "leftover_of",
+           "measure_leftover", "warn_alphas", "warn_constant",
+           "warn_independent"]
 
 KEEP = ("prediction", "null", "fold_score", "bootstrap")
 EDGE_SHARE = 0.05
@@ -163,14 +164,37 @@ def _group_coords(space: str) -> dict:
     return {"model": model, "layer": "nested", "stream": stream, "depth": np.nan}
 
 
-def check_finite(table, space: str, ids) -> None:
-    """Raise where a row of features is not finite, naming its id; columns are read in blocks."""
-    step, bad = max(1, 2**24 // max(1, len(table))), np.zeros(len(table), bool)
+def check_features(table, space: str, ids) -> tuple[int, int]:
+    """Return how many of the columns do not vary, and how many there are; they are read in blocks.
+
+    Raises
+    ------
+    ValueError
+        A row is not finite (its id is named), or no column varies.
+    """
+    step, bad, constant = max(1, 2**24 // max(1, len(table))), np.zeros(len(table), bool), 0
     for start in range(0, table.shape[1], step):
-        bad |= ~np.isfinite(table[:, start:start + step]).all(1)
+        block = table[:, start:start + step]
+        bad |= ~np.isfinite(block).all(1)
+        constant += int((block.min(0) == block.max(0)).sum())
     if bad.any():
         raise ValueError(f"features {space!r}: NaN or infinite values in the rows of {list_ids(ids[bad])}. Leave them "
                          "out of features and responses, or fill the values.")
+    if constant == table.shape[1]:
+        raise ValueError(f"features {space!r}: none of the {constant} columns varies over the {len(table)} samples, so "
+                         "they predict nothing. Leave the space out.")
+    return constant, table.shape[1]
+
+
+def warn_constant(counts: dict[str, tuple[int, int]]) -> None:
+    """Warn of columns that do not vary, as `check_features` counted them in each space."""
+    bad = {space: found for space, found in counts.items() if found[0]}
+    if bad:
+        worst = max(bad, key=lambda space: bad[space][0])
+        warn_user(f"columns that do not vary over the samples contribute nothing: {bad[worst][0]} of "
+                  f"{bad[worst][1]} in {worst!r}"
+                  + (f", and some in {len(bad) - 1} more of {len(counts)} spaces." if len(bad) > 1 else "."),
+                  "constant-feature", bad)
 
 
 def _independent(joint, Y) -> int:

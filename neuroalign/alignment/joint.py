@@ -14,10 +14,11 @@ from neuroalign.alignment.encoding_scores import (
     KEEP,
     LEVEL,
     assemble,
-    check_finite,
+    check_features,
     fit_design,
     leftover_of,
     warn_alphas,
+    warn_constant,
 )
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fit, Fitter, fill_flat
@@ -128,8 +129,8 @@ def joint_designs(problem: Problem, sets: Sequence[Sequence[str]], bands: Mappin
     Bands stand in order of their names, so that the order in which they were given changes nothing.
     """
     made = {space: make() for space, make in problem.designs().items() if any(space in b for b in bands.values())}
-    for space, design in made.items():
-        check_finite(Table([design.values]), space, problem.targets.ids)
+    warn_constant({space: check_features(Table([design.series]), space, problem.targets.ids)
+                   for space, design in made.items()})
     for names in sets:
         names = sorted(names)
         parts = [[made[space] for space in bands[name]] for name in names]

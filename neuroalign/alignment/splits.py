@@ -24,6 +24,7 @@ __all__ = ["Layout", "block_samples", "describe_blocks", "make_layout", "make_pe
 HRF_SECONDS = 16.0  # most of a haemodynamic response has passed
 NEURAL_SECONDS = 1.0
 SMALLEST_P = 0.05  # below this many permutations no p can reach it
+NEAR_SHARE = 0.1  # of the training samples: more of them near a test sample than the borders of blocks make
 SOME = 200  # columns that autocorrelation is estimated from
 LEAST_BLOCK = 50  # samples; nulls of shorter blocks were not calibrated
 MEMORIES = 5  # autocorrelation times in a block: what stands in two of them is then nearly independent
@@ -110,6 +111,7 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
     seed = {"random_state": random_state, "time_series": layout.time_series}
     outer = _make_folds(_auto(cv, layout), layout.ids, layout.n_samples, groups=layout.groups, runs=layout.runs,
                         n_splits=n_splits, **seed, **layout.purge())
+    _warn_scattered(layout, outer)
     if isinstance(inner_cv, str) and inner_cv == "loo":
         return outer, ["loo"] * len(outer)
     if isinstance(inner_cv, Folds) or (not isinstance(inner_cv, (str, int)) and not hasattr(inner_cv, "split")):
@@ -221,6 +223,31 @@ def _auto(cv, layout):
     if layout.groups is not None:
         return "groups"
     return "blocks" if layout.time_series else "kfold"
+
+
+def _warn_scattered(layout: Layout, outer: Folds) -> None:
+    """Warn where groups are scattered over a time series, so that neighbours stand in training and test set."""
+    if not layout.time_series or layout.groups is None or not outer.name.endswith(("groups", "group-out")):
+        return
+    codes = np.unique(layout.groups, return_inverse=True)[1]
+    if (np.diff(codes) != 0).sum() + 1 <= codes.max() + 1:
+        return
+    runs = np.zeros(layout.n_samples, int) if layout.runs is None else np.unique(layout.runs, return_inverse=True)[1]
+    place, reach = (np.arange(layout.n_samples) * 1.0, layout.gap) if layout.onsets is None else \
+        (layout.onsets, layout.gap_seconds)
+    place = place + runs * (np.ptp(place) + 2 * reach + 1)  # runs are far apart
+    near = 0.0
+    for train, test in outer:
+        others = np.sort(place[test])
+        after = np.searchsorted(others, place[train])
+        distance = np.minimum(np.abs(place[train] - others[np.maximum(after - 1, 0)]),
+                              np.abs(place[train] - others[np.minimum(after, len(others) - 1)]))
+        near = max(near, float((distance <= reach).mean()))
+    if near > NEAR_SHARE:
+        warn_user(f"groups are scattered in time: up to {near:.0%} of the training samples lie within "
+                  f"{layout.gap_seconds:g} s of a test sample, and what neighbours share looks predicted. Use "
+                  "cv='blocks', groups of whole runs or films, or compare with the score of 'drift'.",
+                  "scattered-groups", count=len(outer))
 
 
 def _find_onsets(responses, dim):

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from neuroalign.alignment.encoding_scores import leftover_of, measure_leftover
+from neuroalign.alignment.encoding_scores import check_features, leftover_of, measure_leftover, warn_constant
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fitter, Tally
 from neuroalign.alignment.problem import Problem, set_up
@@ -71,9 +71,10 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
         groups = _groups(problem, by)
-        results, told = {}, None
+        results, constant, told = {}, {}, None
         for space, make in problem.designs().items():
             table = make().joint
+            constant[space] = check_features(getattr(table, "series", table), space, problem.targets.ids)
             with problem.fitter.threads(table, problem.targets.values):
                 plans = problem.fitter.plans_of(table) if n_permutations else None
                 observed, baseline = _score(problem, table, None, groups, metrics, centre, plans)
@@ -87,6 +88,7 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
                     for order in orders:
                         tally.add(_score(problem, table, order, groups, metrics, centre, plans)[0])
                     results[space] |= {"p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd}
+        warn_constant(constant)
         leftover = leftover_of(results.values())
         warn_leftover(leftover)
     attrs = {"analysis": "encode_stimuli", "warnings": said, **problem.describe(), "centre": centre, "by": by,

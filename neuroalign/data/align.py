@@ -84,6 +84,8 @@ def align(features, responses: xr.DataArray, *, repeats: str = "average", on_mis
     if dim == "presentation" and repeats == "average":
         responses, dim = average_repetitions(responses), "stimulus"
     wanted = pd.Index(responses["stimulus_id"].values)
+    if dim == "stimulus":
+        _check_once("responses", wanted)
     keep = np.ones(len(wanted), bool)
     rows = {}
     for name, space in spaces.items():
@@ -92,6 +94,7 @@ def align(features, responses: xr.DataArray, *, repeats: str = "average", on_mis
                 f"features {name!r} stand on 'time' but the responses on {dim!r}; rows cannot be matched by id."
             )
         have = pd.Index(space["stimulus_id"].values)
+        _check_once(f"features {name!r}", have)
         rows[name] = have.get_indexer(wanted)
         lost = rows[name] < 0
         unused = ~have.isin(wanted)
@@ -187,6 +190,13 @@ def average_repetitions(responses: xr.DataArray, min_reps: int = 1) -> xr.DataAr
     return out.assign_coords(stimulus=("stimulus", np.asarray(unique)[kept]),
                              stimulus_id=("stimulus", np.asarray(unique)[kept]),
                              n_repetitions=("stimulus", counts[kept]))
+
+
+def _check_once(what: str, ids: pd.Index) -> None:
+    if ids.has_duplicates:
+        raise NotAligned(f"{what}: stimulus_id more than once: {list_ids(ids[ids.duplicated()].unique())}. "
+                         "Repeats of a stimulus stand on the dim 'presentation' of the responses; features have one "
+                         "row each.")
 
 
 def _take_rows(space: xr.DataArray, rows: np.ndarray, dim: str) -> xr.DataArray:

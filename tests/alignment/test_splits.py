@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import neuroalign as na
 from neuroalign.alignment.splits import make_layout, nested_folds
-from neuroalign.data import make_responses
+from neuroalign.data import make_features, make_responses
+from neuroalign.errors import NeuroalignWarning
 
 
 def events(onsets, dim="stimulus", ids=None, **coords):
@@ -53,3 +55,48 @@ def test_a_table_of_folds_serves_stimuli_with_ids():
     table = np.array([0, 0, 1, 1, 2, 2])
     outer, _ = nested_folds(layout, table, "auto", 5, 2, 0)
     assert outer.describe()["fold_of_sample"] == table.tolist()
+
+
+def spoken(n=300, step=5.0, seed=0):
+    rng = np.random.default_rng(seed)
+    words = np.array(["the", "dog", "saw", "a", "cat", "and", "ran", "home", "at", "night"])
+    onsets = np.arange(n) * step
+    return events(onsets, word=rng.choice(words, n)), onsets
+
+
+def test_word_types_stay_together_in_outer_and_inner_folds():
+    responses, _ = spoken()
+    words = responses["word"].values
+    layout = make_layout(responses, "word", None, None)
+    outer, inner = nested_folds(layout, "auto", "auto", 5, 3, 0)
+    assert outer.name == "groups"
+    for (train, test), within in zip(outer, inner):
+        assert not set(words[train]) & set(words[test]) and len(test)
+        for fit, choose in within:
+            assert not set(words[train[fit]]) & set(words[train[choose]])
+    assert (outer.test.sum(0) == 1).all()
+    with pytest.raises(ValueError, match="expected 2 to 10 .the number of groups"):
+        nested_folds(layout, "groups", "auto", 11, 3, 0)
+
+
+def test_encode_takes_word_types_by_the_name_of_their_coord():
+    responses, onsets = spoken()
+    values = np.random.default_rng(1).standard_normal((300, 2)) + responses.values
+    responses = responses.copy(data=values[:, :1].astype(np.float32))
+    features = make_features(values[:, 1:], responses["stimulus_id"].values, model="m", coords={"onset": onsets})
+    scores = na.encode(features, responses, groups="word", alphas=[1.0], metric="r.pooled")
+    fold = np.array(na.scores.attrs_of(scores)["folds"]["fold_of_sample"])
+    words = responses["word"].values
+    assert all(len(set(fold[words == w])) == 1 for w in set(words)) and len(set(fold)) == 5
+
+
+def test_groups_that_are_scattered_among_their_neighbours_are_named():
+    responses, _ = spoken(step=0.3)
+    with pytest.warns(NeuroalignWarning, match=r"up to \d+% of the training samples lie within 1 s") as caught:
+        nested_folds(make_layout(responses, "word", None, None), "auto", "auto", 5, 3, 0)
+    assert caught[0].message.code == "scattered-groups"
+    films = events(np.arange(300) * 0.3, film=np.repeat(["a", "b", "c"], 100))
+    nested_folds(make_layout(films, "film", None, None), "leave-one-group-out", "auto", 5, 2, 0)  # borders alone
+    runs = events(np.tile(np.arange(50) * 0.3, 6), run=np.repeat(np.arange(6), 50),
+                  film=np.repeat(list("abcabc"), 50))
+    nested_folds(make_layout(runs, "film", None, None), "leave-one-group-out", "auto", 2, 2, 0)  # runs are far apart

@@ -1,0 +1,74 @@
+"""Input that cannot be encoded as it stands: refused by name, or set aside with a counted warning."""
+
+import numpy as np
+import pytest
+
+import neuroalign as na
+from neuroalign.data import make_features, make_responses
+from neuroalign.data.scores import attrs_of
+from neuroalign.errors import NeuroalignWarning, NotAligned
+from neuroalign.stats import make_folds
+
+FAST = {"metric": "r.pooled", "alphas": [1.0]}
+
+
+def toy(n=40, p=3, seed=0):
+    rng = np.random.default_rng(seed)
+    x, ids = rng.standard_normal((n, p)), [f"s{k:02d}" for k in range(n)]
+    return make_features(x, ids, model="m"), make_responses(x[:, :2] + rng.standard_normal((n, 2)), ids, ["a", "b"])
+
+
+def repeat_an_id(array):
+    return array.assign_coords(stimulus_id=("stimulus", [*array.stimulus_id.values[:-1], "s00"]))
+
+
+CALLS = [na.encode, na.encode_banded, lambda x, y, **o: na.encode_stimuli(x, y.isel(neuroid=[0, 1, 0, 1]).assign_coords(
+    neuroid=list("abcd"), neuroid_id=("neuroid", list("abcd"))), alphas=o["alphas"])]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_ids_that_stand_twice_are_named_on_their_side(call):
+    features, responses = toy()
+    with pytest.raises(NotAligned, match="features 'm::all': stimulus_id more than once: 's00'"):
+        call(repeat_an_id(features), responses, **FAST)
+    with pytest.raises(NotAligned, match="responses: stimulus_id more than once: 's00'.*'presentation'"):
+        call(features, repeat_an_id(responses), **FAST)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_features_that_do_not_vary_are_counted_and_change_nothing(call):
+    features, responses = toy()
+    dead = features.copy(deep=True)
+    dead[:, 1] = 7.0
+    with pytest.warns(NeuroalignWarning, match="contribute nothing: 1 of 3 in 'm::all'") as caught:
+        scores = call(dead, responses, **FAST)
+    assert caught[0].message.code == "constant-feature" and attrs_of(scores)["warnings"][0]["count"] == 1
+    np.testing.assert_allclose(scores.score, call(features.isel(feature=[0, 2]), responses, **FAST).score, atol=1e-5)
+    with pytest.raises(ValueError, match="none of the 3 columns varies over the 40 samples"):
+        call(features * 0 + 1, responses, **FAST)
+
+
+def test_a_feature_that_varies_in_test_rows_alone_is_no_error():
+    features, responses = toy()
+    spike = features.isel(feature=[0]) * 0.0
+    spike[3] = 1.0
+    scores = na.encode(spike, responses, metric="r.pooled", alphas=np.logspace(-2, 6, 4))
+    assert np.isfinite(scores.score).all()
+
+
+@pytest.mark.parametrize(("cv", "words"), [
+    (make_folds("kfold", 39), "made for 39 samples, the data have 40"),
+    ([0] * 40, "names 1 fold, expected at least 2"),
+    ([0, 1] * 10, "one fold for each of the 40"),
+    ([0] + [1] * 39, "fold 1 of 2 .* has 1 training"),
+])
+def test_folds_that_are_not_of_these_samples_are_refused(cv, words):
+    with pytest.raises(ValueError, match=words):
+        na.encode(*toy(), cv=cv, **FAST)
+
+
+def test_dropped_stimuli_do_not_pass_for_the_samples_that_folds_were_made_for():
+    features, responses = toy()
+    with pytest.warns(NeuroalignWarning, match="1 stimuli dropped"), \
+            pytest.raises(ValueError, match="made for 40 samples, the data have 39"):
+        na.encode(features.isel(stimulus=slice(39)), responses, cv=make_folds("kfold", 40), on_missing="drop", **FAST)
