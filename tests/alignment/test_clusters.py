@@ -9,6 +9,8 @@ from neuroalign.alignment import cluster_scores, list_clusters
 from neuroalign.data import make_features, make_responses
 from neuroalign.data import scores as results
 
+# Three penalties will do; noise rightly takes the largest.
+pytestmark = pytest.mark.filterwarnings("ignore:the (small|larg)est penalty:neuroalign.errors.NeuroalignWarning")
 TIMES = np.round(np.arange(-0.2, 0.8, 0.1), 1)
 
 
@@ -29,7 +31,7 @@ def recording(n=80, seed=0):
 def scores():
     spaces, responses = recording()
     return na.encode(spaces, responses, metric="r.pooled", alphas=[1.0, 100.0, 1e4], n_splits=4, n_inner_splits=2,
-                     n_permutations=99, n_bootstraps=200, keep=["null", "bootstrap"])
+                     n_permutations=59, n_bootstraps=200, keep=["null", "bootstrap"])
 
 
 def test_the_planted_cluster_is_found_and_no_other(scores):
@@ -39,12 +41,12 @@ def test_the_planted_cluster_is_found_and_no_other(scores):
     inside = np.zeros((10, 10), bool)
     inside[1:4, 4:7] = True
     p = tests.p.sel(space="cause::all").values[0]
-    assert (p[inside] == 0.01).all() and (p[~inside] == 0.01).mean() < 0.1
+    assert (p[inside] == 1 / 60).all() and (p[~inside] == 1 / 60).mean() < 0.1
     assert (tests.p.sel(space="other::all") > 0.05).all()
     table = list_clusters(tests)
     assert table.space.tolist() == ["cause::all"] and {"c1", "c2", "c3"} <= set(table.neuroids[0])
     assert table["first"][0] <= 0.2 and table["last"][0] >= 0.4 and len(list_clusters(tests, alpha=1)) > 1
-    assert results.attrs_of(tests)["smallest_p"] == 0.01
+    assert results.attrs_of(tests)["smallest_p"] == 1 / 60
 
 
 def test_masses_are_those_of_labelled_images(scores):
