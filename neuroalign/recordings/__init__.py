@@ -1,11 +1,13 @@
 """Readers of recordings, judgements and stimuli, and the cleaning of time series."""
 
+from neuroalign.recordings.bids import BidsRecording, open_bids
 from neuroalign.recordings.bins import bin_events
 from neuroalign.recordings.clean import clean, group_mean
 from neuroalign.recordings.events import language_aligned, read_events, vision_aligned
 from neuroalign.recordings.film_clock import FilmClock
 from neuroalign.recordings.images import from_nilearn, read_confounds
 from neuroalign.recordings.load import load_confounds, load_electrodes, load_rdms, load_responses, load_stimuli
+from neuroalign.recordings.nwb import NwbRecording, open_nwb
 from neuroalign.recordings.painting import paint
 from neuroalign.recordings.prepare import group_reliability, prepare_responses
 from neuroalign.recordings.rdms import condense
@@ -15,7 +17,9 @@ from neuroalign.recordings.textgrid import read_textgrid
 from neuroalign.recordings.treebank import TreebankRecording, open_treebank
 
 __all__ = [
+    "BidsRecording",
     "FilmClock",
+    "NwbRecording",
     "TreebankRecording",
     "add_positions",
     "bin_events",
@@ -31,6 +35,8 @@ __all__ = [
     "load_rdms",
     "load_responses",
     "load_stimuli",
+    "open_bids",
+    "open_nwb",
     "open_treebank",
     "paint",
     "prepare_responses",

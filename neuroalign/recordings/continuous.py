@@ -11,7 +11,7 @@ from neuroalign.data.dims import sample_dim, validate_responses
 from neuroalign.recordings.sensors import bad_spans, from_mne, open_mne
 from neuroalign.recordings.signals import preprocess
 
-__all__ = ["Run", "as_runs"]
+__all__ = ["Run", "as_runs", "raw_run"]
 
 
 @dataclass
@@ -74,7 +74,16 @@ def as_runs(recording) -> list[Run]:
         return recording.runs()
     if isinstance(recording, xr.DataArray):
         return _array_runs(recording)
-    return [_raw_run(open_mne(recording))]
+    return [raw_run(open_mne(recording))]
+
+
+def raw_run(raw, name=0, **options) -> Run:
+    """Return an MNE Raw as a run that is read a stretch at a time; `options` are those of `from_mne`."""
+    def fetch(first, last):
+        part = from_mne(raw.copy().crop(raw.times[first], raw.times[min(last, len(raw.times)) - 1]), **options)
+        return part.assign_coords(time=("time", np.arange(first, last) / raw.info["sfreq"]))
+
+    return Run(name, float(raw.info["sfreq"]), 0.0, raw.n_times, fetch, False, bad_spans(raw))
 
 
 def _array_runs(responses: xr.DataArray) -> list[Run]:
@@ -100,11 +109,3 @@ def _check_steps(part: xr.DataArray, name) -> None:
     if len(step) and np.abs(np.cumsum(step - want)).max() > want:
         raise ValueError(f"recording: the times of run {name!r} are not {want:g} s apart, as attrs['sfreq'] says. Give "
                          "each stretch without gaps its own 'run', or resample.")
-
-
-def _raw_run(raw) -> Run:
-    def fetch(first, last):
-        return from_mne(raw.copy().crop(raw.times[first], raw.times[min(last, len(raw.times)) - 1])).assign_coords(
-            time=("time", np.arange(first, last) / raw.info["sfreq"]))
-
-    return Run(0, float(raw.info["sfreq"]), 0.0, raw.n_times, fetch, False, bad_spans(raw))

@@ -179,16 +179,17 @@ def nwb_file(path, *, n_events: int = 80, sfreq: float = 250.0, latency: float =
     n_samples = int((onset[-1] + 5) * sfreq)
     weights = rng.standard_normal((3, 6)) * np.array(list(driven.values()))
     values = _evoked(features, weights, n_samples, sfreq, latency, 0.05) * snr + _pink(rng, n_samples, 6)
-    file = pynwb.NWBFile("planted", "planted", datetime(2020, 1, 1, tzinfo=UTC),
-                         subject=pynwb.file.Subject(subject_id="p1", species="Homo sapiens", age="P30Y", sex="U"))
+    file = pynwb.NWBFile(session_description="planted", identifier="planted",
+                         session_start_time=datetime(2020, 1, 1, tzinfo=UTC), subject=pynwb.file.Subject(subject_id="p1", species="Homo sapiens", age="P30Y", sex="U"))
     device = file.create_device("amplifier")
     group = file.create_electrode_group("A", "a shaft", "temporal lobe", device)
     file.add_electrode_column("label", "name of the contact")
     for k in range(6):
         file.add_electrode(x=-40.0 - 4 * k, y=-20.0, z=10.0, location="STG", group=group, label=f"E{k}")
     table = file.create_electrode_table_region(list(range(6)), "all")
-    file.add_acquisition(pynwb.ecephys.ElectricalSeries("ieeg", (values * 1e1).astype(np.float32), table, rate=sfreq,
-                                                        starting_time=0.0, conversion=1e-6))
+    file.add_acquisition(pynwb.ecephys.ElectricalSeries(
+        name="ieeg", data=(values * 10).astype(np.float32), electrodes=table, rate=sfreq, starting_time=0.0,
+        conversion=1e-6))
     file.add_trial_column("stimulus_id", "what was shown")
     for name, start in zip(features["stimulus_id"].values, onset):
         file.add_trial(start_time=float(start), stop_time=float(start) + 0.5, stimulus_id=str(name))

@@ -1,6 +1,7 @@
 """A folder laid out as the Brain Treebank: read lazily, and the planted sites and times come back."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -20,8 +21,6 @@ def planted(tmp_path_factory):
 
 @pytest.fixture
 def copy(planted, tmp_path):
-    import shutil
-
     shutil.copytree(planted.path, tmp_path / "bt")
     return tmp_path / "bt"
 
