@@ -3,18 +3,26 @@
 from importlib import import_module
 
 # Functions that share the name of their module are imported here, lest the module take their place.
+from neuroalign.probes.implicit_alignment import implicit_alignment
 from neuroalign.probes.modality_gap import modality_gap
+from neuroalign.probes.token_geometry import token_geometry
+from neuroalign.probes.vocabulary_projection import vocabulary_projection
 
 _PUBLIC = {
     "GAP_METRICS": "gap_statistics",
+    "MODES": "implicit_alignment",
+    "ima_score": "implicit_alignment",
     "multimodal_retrieval": "contrastive_losses",
     "pca_spectrum": "modality_gap",
+    "rank_across_models": "across_models",
     "shift_sweep": "modality_gap",
+    "skipping_curve": "skipping",
+    "subnetwork_overlap": "subnetworks",
     "total_correlation_bound": "contrastive_losses",
     "train_contrastive": "contrastive_training",
 }
 
-__all__ = ["modality_gap", *_PUBLIC]
+__all__ = ["implicit_alignment", "modality_gap", "token_geometry", "vocabulary_projection", *_PUBLIC]
 
 
 def __getattr__(name):

@@ -110,8 +110,8 @@ def train_contrastive(inputs: Sequence, *, loss: str = "clip", dim: int = 64, ep
     order = child_rng(random_state, "held-out stimuli").permutation(n)
     out, kept = np.sort(order[:int(held_out * n)]), np.sort(order[int(held_out * n):])
     if len(kept) < batch_size or (0 < len(out) < 4):
-        raise ValueError(f"inputs: {n} stimuli leave {len(kept)} to train on and {len(out)} held out, expected at least "
-                         f"one batch ({batch_size}) and 4 (or held_out=0). Use more stimuli or smaller batches.")
+        raise ValueError(f"inputs: {n} stimuli leave {len(kept)} to train on and {len(out)} held out, expected at "
+                         f"least one batch ({batch_size}) and 4 (or held_out=0). Use more stimuli or smaller batches.")
     tensors = [to_tensor(a, device) for a in arrays]
     trained = [t[torch.as_tensor(kept, device=device)] for t in tensors]
     shown = [t[torch.as_tensor(out, device=device)] for t in tensors] if len(out) else trained
@@ -146,8 +146,8 @@ def _check_inputs(inputs, loss: str) -> list[np.ndarray]:
                              "them first, for example by .sel(stimulus=ids).")
     arrays = [np.asarray(v, np.float32) for v in inputs]
     if len({len(a) for a in arrays}) > 1 or any(a.ndim != 2 for a in arrays):
-        raise NotAligned(f"inputs: got shapes {[a.shape for a in arrays]}, expected (n_stimuli, n_inputs) with the same "
-                         "stimuli in each.")
+        raise NotAligned(f"inputs: got shapes {[a.shape for a in arrays]}, expected (n_stimuli, n_inputs) with the "
+                         "same stimuli in each.")
     for k, values in enumerate(arrays):
         if not np.isfinite(values).all():
             rows = np.flatnonzero(~np.isfinite(values).all(1))

@@ -1,7 +1,20 @@
 """Tests of probes: small tensors gain nothing from threads, and lose much to them on a busy machine."""
 
+import sys
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
+
+from neuroalign.data import StimulusSet
+from neuroalign.models import load_model
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
+import tiny
+import tiny_multimodal
+
+TEXTS = ["A man.", "The quick brown fox, he doesn't look back.", "Two words", "It rains on the old town again."]
 
 
 @pytest.fixture(autouse=True)
@@ -10,3 +23,18 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """Four pictures with texts."""
+    rows = tiny.photographs(tmp_path_factory.mktemp("pictures"))
+    return StimulusSet(pd.DataFrame(rows).set_index("stimulus_id").assign(text=TEXTS), "pairs")
+
+
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory):
+    """A tiny LLaVA with random weights."""
+    folder = tmp_path_factory.mktemp("tiny") / "llava"
+    folder.mkdir()
+    return load_model(str(tiny_multimodal.build("llava", folder)), device="cpu")
