@@ -89,7 +89,7 @@ def treebank_folder(root, *, subject: int = 3, trial: int = 0, n_words: int = 12
     driven |= {f"btbank{subject}.RF2b{k}": False for k in range(1, 6)}
     features = _word_features(rng, [f"{name}#{k}" for k in range(n_words)], onset)
     n_samples = int((onset[-1] + 8.0) * sfreq)
-    weights = rng.standard_normal((3, len(driven))) * np.array(list(driven.values()))
+    weights = _weights(rng, list(driven.values()))
     signal = _evoked(features, weights, n_samples, sfreq, latency, 0.05) * snr
     hum = 2.0 * np.sin(2 * np.pi * 60 * np.arange(n_samples) / sfreq)
     values = signal + _pink(rng, n_samples, len(driven)) + hum[:, None]
@@ -142,7 +142,7 @@ def bids_ieeg(root, *, subject: str = "01", n_events: int = 80, sfreq: float = 5
     features = _word_features(rng, ids, onset)
     driven = {name: name in ("A2", "A3") for name in names}
     n_samples = int((onset[-1] + 5) * sfreq)
-    weights = rng.standard_normal((3, 6)) * np.array(list(driven.values()))
+    weights = _weights(rng, list(driven.values()))
     values = _evoked(features, weights, n_samples, sfreq, latency, 0.05) * snr + _pink(rng, n_samples, 6)
     raw = mne.io.RawArray(values.T * 1e-5, mne.create_info(names, sfreq, "seeg"), verbose="ERROR")
     raw.info["line_freq"], raw.info["bads"] = 50, ["B1"]
@@ -177,10 +177,11 @@ def nwb_file(path, *, n_events: int = 80, sfreq: float = 250.0, latency: float =
     features = _word_features(rng, [f"picture{k:02d}" for k in range(n_events)], onset)
     driven = {f"E{k}": k in (1, 2) for k in range(6)}
     n_samples = int((onset[-1] + 5) * sfreq)
-    weights = rng.standard_normal((3, 6)) * np.array(list(driven.values()))
+    weights = _weights(rng, list(driven.values()))
     values = _evoked(features, weights, n_samples, sfreq, latency, 0.05) * snr + _pink(rng, n_samples, 6)
     file = pynwb.NWBFile(session_description="planted", identifier="planted",
-                         session_start_time=datetime(2020, 1, 1, tzinfo=UTC), subject=pynwb.file.Subject(subject_id="p1", species="Homo sapiens", age="P30Y", sex="U"))
+                         session_start_time=datetime(2020, 1, 1, tzinfo=UTC),
+                         subject=pynwb.file.Subject(subject_id="p1", species="Homo sapiens", age="P30Y", sex="U"))
     device = file.create_device("amplifier")
     group = file.create_electrode_group("A", "a shaft", "temporal lobe", device)
     file.add_electrode_column("label", "name of the contact")
@@ -223,7 +224,7 @@ def bold_runs(root, *, n_runs: int = 3, n_volumes: int = 120, tr: float = 2.0, n
     mask = np.zeros(shape, np.uint8)
     mask[1:-1, 1:-1, :-1] = 1
     times = np.arange(n_volumes) * tr
-    weights = rng.standard_normal((3, 8))
+    weights = _weights(rng, [True] * 8)
     bold, tables, parts = [], [], []
     for run in range(n_runs):
         onset = np.round(np.sort(rng.uniform(2, times[-1] - 25, n_events)), 2)
@@ -234,7 +235,7 @@ def bold_runs(root, *, n_runs: int = 3, n_volumes: int = 120, tr: float = 2.0, n
         signal = series / series.std(0) @ weights
         noise = lfilter([1.0], [1.0, -0.4], rng.standard_normal((n_volumes + 50, *shape)), axis=0)[50:]
         data = 1000 + noise + np.linspace(0, 5, n_volumes)[:, None, None, None]
-        data[:, driven] += snr * signal / np.sqrt(3)
+        data[:, driven] += snr * signal
         image = nibabel.Nifti1Image(np.moveaxis(data, 0, -1).astype(np.float32), affine)
         image.header.set_zooms((3, 3, 3, tr))
         image.header.set_xyzt_units("mm", "sec")
@@ -259,10 +260,16 @@ def _word_features(rng, ids, onset) -> xr.DataArray:
                          coords={"onset": onset})
 
 
+def _weights(rng, driven) -> np.ndarray:
+    """Draw weights of length one for the driven sites, (3, n_sites); zero for the others."""
+    weights = rng.standard_normal((3, len(driven)))
+    return weights / np.linalg.norm(weights, axis=0) * np.asarray(driven)
+
+
 def _evoked(features, weights, n_samples: int, sfreq: float, latency: float, width: float) -> np.ndarray:
     """Add a bump for each event, (n_samples, n_sites)."""
     t = np.arange(n_samples) / sfreq
-    heights = features.values.astype(float) @ weights / np.sqrt(len(weights))
+    heights = features.values.astype(float) @ weights
     out = np.zeros((n_samples, weights.shape[1]))
     for onset, height in zip(features["onset"].values, heights):
         rows = slice(*np.searchsorted(t, [onset + latency - 5 * width, onset + latency + 5 * width]))
