@@ -13,7 +13,8 @@ from neuroalign.errors import suggest
 __all__ = ["METRICS", "Metric", "get_metric", "list_metrics", "resolve_metrics"]
 
 CALLS = {"encoding": "encode", "stimulus": "encode_stimuli", "partition": "partition_rsa",
-         "judgement": "two_afc or odd_one_out", "matching": "match_spaces", "subjects": "isc"}
+         "judgement": "two_afc or odd_one_out", "matching": "match_spaces", "subjects": "isc",
+         "linking": "link_pooled"}
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class Metric:
     Attributes
     ----------
     name : str
-    kind : {"encoding", "stimulus", "rdm", "features", "partition", "judgement", "matching", "subjects"}
+    kind : {"encoding", "stimulus", "rdm", "features", "partition", "judgement", "matching", "subjects", "linking"}
         What it is computed from: out-of-fold predictions of a neuroid (`encode`), of the pattern of a stimulus
         (`encode_stimuli`), dissimilarities or two arrays of features (`compare`), two models at once
         (`partition_rsa`), choices between stimuli (`two_afc`, `odd_one_out`), held-out
-        pairs (`match_spaces`), the responses of subjects alone (`isc`).
+        pairs (`match_spaces`), the responses of subjects alone (`isc`), labels (`link_pooled`).
     method : str
         The statistic, without the aggregation: for example ``"spearman"``.
     aggregation : str
@@ -212,6 +213,15 @@ def _matching_metrics() -> list[Metric]:
     ]
 
 
+def _linking_metrics() -> list[Metric]:
+    return [
+        Metric("link.top1", "linking", "top1", "share of stimuli whose nearest other stimulus (cosine) has their label",
+               "Cover & Hart 1967, IEEE Trans Inf Theory 13:21", symmetric=False, chance=float("nan")),
+        Metric("link.ari", "linking", "ari", "adjusted Rand index of labels and k-means clusters of unit rows, as many "
+               "as labels", "Hubert & Arabie 1985, J Classif 2:193", symmetric=False),
+    ]
+
+
 def _subject_metrics() -> list[Metric]:
     return [Metric("isc.loo", "subjects", "isc", "Pearson correlation of a subject with the mean of the others, mean "
                    "over subjects", "Hasson et al. 2004, Science 303:1634; Nastase et al. 2019, Soc Cogn Affect "
@@ -220,7 +230,7 @@ def _subject_metrics() -> list[Metric]:
 
 METRICS: dict[str, Metric] = {
     m.name: m for m in (*_encoding_metrics(), *_stimulus_metrics(), *_rdm_metrics(), *_feature_metrics(),
-                         *_judgement_metrics(), *_matching_metrics(), *_subject_metrics())
+                         *_judgement_metrics(), *_matching_metrics(), *_subject_metrics(), *_linking_metrics())
 }
 
 

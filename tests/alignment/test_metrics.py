@@ -11,7 +11,7 @@ def test_every_metric_states_its_aggregation_reference_and_direction():
         assert metric.name == name and metric.aggregation and metric.reference
         assert metric.direction in ("higher", "lower")
         assert metric.kind in ("encoding", "stimulus", "rdm", "features", "partition", "judgement", "matching",
-                               "subjects")
+                               "subjects", "linking")
 
 
 def test_aggregation_and_estimator_are_part_of_the_name():
