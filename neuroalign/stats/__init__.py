@@ -13,6 +13,7 @@ from neuroalign.stats.ceilings import (
 )
 from neuroalign.stats.clusters import ClusterTest, cluster_test, neighbours_within, sign_flip_clusters
 from neuroalign.stats.folds import Folds, make_folds
+from neuroalign.stats.hierarchical import expanded_interval, hierarchical_means, subject_means
 from neuroalign.stats.permutations import block_permutations, row_permutations, shift_permutations
 from neuroalign.stats.pvalues import at_least, fdr, max_permutation_p, permutation_p
 from neuroalign.stats.random import child_rng, child_seed
@@ -33,7 +34,9 @@ __all__ = [
     "cluster_test",
     "conjunction_p",
     "effective_samples",
+    "expanded_interval",
     "fdr",
+    "hierarchical_means",
     "holm",
     "load_resamples",
     "make_folds",
@@ -49,4 +52,5 @@ __all__ = [
     "sign_flip_test",
     "spearman_brown",
     "split_half_reliability",
+    "subject_means",
 ]

@@ -1,6 +1,6 @@
 """Folds: resolved once from a name, a splitter or a table, stored, and reusable as an argument."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,12 +65,13 @@ def make_folds(cv, n_samples: int, *, groups=None, runs=None, positions=None, n_
 
     Parameters
     ----------
-    cv : str, int, Folds, scikit-learn splitter, or table
+    cv : str, int, Folds, scikit-learn splitter, mapping, or table
         ``"kfold"`` (shuffled k-fold; of independent stimuli), ``"groups"`` (k-fold that keeps groups
         together), ``"leave-one-group-out"``, ``"blocks"`` (contiguous blocks with a purge gap),
         ``"shuffled"`` (as kfold, the explicit word that a time series asks for). An int is the number of
-        splits of the default: blocks for a time series, groups if given, else kfold. A table is a sequence
-        with the fold of each sample.
+        splits of the default: blocks for a time series, groups if given, else kfold. One split by name is
+        ``{"test": [...]}``, the groups that are tested (one film, one run), and perhaps ``"train"``, by default all
+        others. A table is a sequence with the fold of each sample.
     groups : sequence, optional
         Label of each sample; a group never straddles folds.
     runs : sequence, optional
@@ -104,6 +105,8 @@ def make_folds(cv, n_samples: int, *, groups=None, runs=None, positions=None, n_
     if isinstance(cv, str):
         check_option("cv", cv, NAMES)
         folds = _named_folds(cv, n_samples, groups, runs, positions, n_splits, gap, random_state, time_series)
+    elif isinstance(cv, Mapping):
+        folds = _split_by_name(cv, groups)
     elif hasattr(cv, "split"):
         splits = list(cv.split(np.zeros((n_samples, 1)), groups=groups))
         folds = _from_splits(splits, n_samples, type(cv).__name__)
@@ -138,6 +141,23 @@ def _named_folds(cv, n_samples, groups, runs, positions, n_splits, gap, random_s
                          f"{'samples' if groups is None else 'groups'}).")
     order = child_rng(random_state, "folds").permutation(n_groups)
     return _from_table(_balanced(labels, order, n_splits)[labels], n_samples, cv)
+
+
+def _split_by_name(cv, groups) -> Folds:
+    """One fold whose training and test set are groups by name."""
+    if "test" not in cv or not set(cv) <= {"train", "test"}:
+        raise ValueError(f"cv: got a mapping with {list_ids(list(cv))}, expected 'test' and perhaps 'train', each with "
+                         "names of groups.")
+    if groups is None:
+        raise ValueError("cv: a split by name needs groups: a label of each sample (movie, run, story, subject).")
+    labels = np.asarray(groups).astype(str)
+    named = {side: [str(g) for g in np.atleast_1d(names)] for side, names in cv.items()}
+    unknown = [g for names in named.values() for g in names if g not in labels]
+    if unknown:
+        raise ValueError(f"cv: no group {list_ids(unknown)}; found {list_ids(np.unique(labels))}.")
+    test = np.isin(labels, named["test"])
+    train = np.isin(labels, named["train"]) if "train" in named else ~test
+    return Folds(train[None], test[None], "split by name")
 
 
 def _balanced(labels, order, n_splits) -> np.ndarray:
