@@ -14,7 +14,7 @@ from neuroalign.data import scores
 from neuroalign.errors import check_option, collect_warnings
 from neuroalign.stats import fdr as adjust
 
-__all__ = ["encode_stimuli", "pattern_correlation", "two_versus_two"]
+__all__ = ["encode_stimuli", "pattern_correlation", "patterns_by", "two_versus_two"]
 
 ROWS = 1024  # rows of the matrix of similarities that are held at a time
 
@@ -70,7 +70,7 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
                          "`encode`.")
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
-        groups = _groups(problem, by)
+        groups = patterns_by(problem.responses, problem.targets.usable, by)
         results, constant, told = {}, {}, None
         for space, make in problem.designs().items():
             table = make().joint
@@ -138,17 +138,17 @@ def two_versus_two(target: np.ndarray, prediction: np.ndarray) -> float:
     return float(wins / (n * (n - 1) / 2))
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+def patterns_by(responses: xr.DataArray, usable: np.ndarray, by: str | None) -> dict[str, list[np.ndarray]]:
+    """Return the columns of the targets that make a pattern: for each value of `by`, one array a time bin.
 
-
-STATISTICS = {"r.stimulus": lambda y, p: float(pattern_correlation(y, p).mean()), "2v2": two_versus_two}
-
-
-def _groups(problem: Problem, by: str | None) -> dict[str, list[np.ndarray]]:
-    """Return the columns of the targets that make a pattern: for each value of `by`, one array a time bin."""
-    responses, targets = problem.responses, problem.targets
+    Parameters
+    ----------
+    responses : DataArray (sample, neuroid[, time_bin])
+    usable : array of bool, shape (n_neuroids * n_time_bins,)
+        Columns that count; the arrays number these alone.
+    by : str, optional
+        Coord of the neuroids; by default all make one pattern, ``"all"``.
+    """
     if by is None:
         labels = np.full(responses.sizes["neuroid"], "all", dtype=object)
     elif by not in responses.coords or responses[by].dims != ("neuroid",):
@@ -156,8 +156,8 @@ def _groups(problem: Problem, by: str | None) -> dict[str, list[np.ndarray]]:
         raise ValueError(f"by: no coord {by!r} on 'neuroid'; found {', '.join(have)}.")
     else:
         labels = responses[by].values.astype(str)
-    place = np.full(targets.usable.shape, -1)
-    place[targets.usable] = np.arange(targets.usable.sum())
+    place = np.full(usable.shape, -1)
+    place[usable] = np.arange(usable.sum())
     place = place.reshape(len(labels), -1)  # (neuroid, time bin)
     groups = {}
     for label in dict.fromkeys(labels.tolist()):
@@ -167,6 +167,14 @@ def _groups(problem: Problem, by: str | None) -> dict[str, list[np.ndarray]]:
                              "at least 3. Leave it out, or group by another coord.")
         groups[label] = columns
     return groups
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+
+
+STATISTICS = {"r.stimulus": lambda y, p: float(pattern_correlation(y, p).mean()), "2v2": two_versus_two}
 
 
 def _score(problem: Problem, table: Table, order, groups, metrics, centre, plans=None):
