@@ -50,7 +50,7 @@ def matrix(scores: xr.Dataset, metric: str | None = None, targets=None, *, by: s
     height = 0.25 if len(spaces) <= 40 else 0.145
     left = 0.075 * max(len(shorten(label, 44)) for label in labels)
     figure = new_figure(max(left + cell * len(units) + 1.6, 3.6),
-                        height * len(spaces) + (1.7 if long_names else 1.1))
+                        max(height * len(spaces) + (1.7 if long_names else 1.1), 2.9 if long_names else 2.4))
     axis = figure.subplots()
     cmap, norm = _colours(values)
     image = axis.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto")
@@ -87,7 +87,10 @@ def _groups(data: xr.Dataset) -> list[tuple[str, list]]:
         rows = []
         for (layer, stream), same in part.groupby(["layer", "stream"], sort=False):
             label = f"{layer} · {stream}" if streams and stream else str(layer)
-            rows.append((label, list(same["space"])))
+            if twin or len(same) == 1:
+                rows.append((label, list(same["space"])))
+            else:  # spaces that differ in something else (a delay, a part): a row each
+                rows += [(str(space), [space]) for space in same["space"]]
         if len(rows) == 1 and several_models:
             label, names = rows[0]
             rows = [(name.replace("\n", ", ") + (f" · {label}" if label else ""), names)]

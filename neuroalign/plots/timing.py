@@ -53,7 +53,7 @@ def time_course(scores: xr.Dataset, metric: str | None = None, targets=None, *, 
         axis.locator_params(axis="y", nbins=5)
         if i + columns >= len(units):
             axis.tick_params(labelbottom=True)
-            axis.set_xlabel("time from the event (s)")
+            axis.set_xlabel(_time_label(data))
         if i % columns == 0:
             axis.set_ylabel(metric_label(data.attrs["_metric"]))
     for axis in axes.flat[len(units):]:
@@ -119,7 +119,7 @@ def layer_time(scores: xr.Dataset, metric: str | None = None, targets=None, *, m
         _name_layers(axis, list(own["layer"]), height)
         if i + columns >= len(units):
             axis.tick_params(labelbottom=True)
-            axis.set_xlabel("time from the event (s)")
+            axis.set_xlabel(_time_label(data))
     for axis in axes.flat[len(units):]:
         axis.set_visible(False)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.8 if rows == 1 else 0.5, aspect=16, pad=0.02)
@@ -131,6 +131,11 @@ def layer_time(scores: xr.Dataset, metric: str | None = None, targets=None, *, m
     figure.caption = f"Score of the layers of {model} (input below, output above) against time.{outlined}"
     figure.alt = f"Heat maps of layer by time for {model}. " + _peaks(data, time)
     return figure
+
+
+def _time_label(data) -> str:
+    """Axes say what time is of: from the event, unless the coord has another ``long_name`` (delays)."""
+    return data["time_bin"].attrs.get("long_name", "time from the event (s)")
 
 
 def _background(axis, part, time) -> set:
@@ -241,7 +246,7 @@ def _handles(data, drawn, alpha) -> list:
 
 
 def _caption(data, drawn, alpha) -> str:
-    said = [f"{metric_label(data.attrs['_metric'])} against time from the event."]
+    said = [f"{metric_label(data.attrs['_metric'])} against {_time_label(data).removesuffix(' (s)')}."]
     if "q" in drawn:
         said.append(f"Bars: spans of time with q < {alpha:g}.")
     if "ci_low" in drawn:

@@ -1,75 +1,72 @@
-"""The words of a report that are written from the attrs of Scores: methods, warnings, references, provenance."""
-
-import itertools
-from collections.abc import Iterable
-from pathlib import Path
+"""The methods paragraph of a report, written from the attrs of Scores."""
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from neuroalign.alignment.metrics import METRICS
 from neuroalign.data.scores import attrs_of
-from neuroalign.plots.select import metric_label, spaces_table
+from neuroalign.plots.select import spaces_table
 
-__all__ = ["glance", "methods", "provenance_rows", "references", "versions", "warning_rows"]
+__all__ = ["methods"]
 
-GENERAL = ("Benjamini & Hochberg 1995, J R Stat Soc B 57:289", "Nili et al. 2014, PLoS Comput Biol 10:e1003553",
-           "Phipson & Smyth 2010, Stat Appl Genet Mol Biol 9:39")
 CORRECTIONS = {"bh": "Benjamini-Hochberg over the targets of each metric and space",
                "by": "Benjamini-Yekutieli over the targets of each metric and space"}
+SITE_CORRECTIONS = {"bh": "Benjamini-Hochberg over the sites of a comparison",
+                    "by": "Benjamini-Yekutieli over the sites of a comparison"}
 NULLS = {"shift": "circular shifts", "block": "permutations of contiguous blocks or whole groups",
          "permute": "permutations"}
 
 
-def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
-    """Return one row a metric, random twins apart: tests, weak (p) and strict (q) counts, effect sizes."""
-    twin = spaces_table(scores)["twin"].to_numpy()
-    groups = [(label, mask) for label, mask in (("models", ~twin), ("random twins", twin)) if mask.any()]
-    rows = []
-    for metric, (label, mask) in itertools.product(map(str, scores["metric"].values), groups):
-        part = scores.sel(metric=metric).isel(space=np.flatnonzero(mask))
-        score = part["score"].values
-        row = {"part": name, "of": label, "metric": metric_label(metric), "scores": int(np.isfinite(score).sum()),
-               "median": float(np.nanmedian(score)) if np.isfinite(score).any() else np.nan,
-               "highest": float(np.nanmax(score)) if np.isfinite(score).any() else np.nan}
-        if "p_max" in part and part["p_max"].notnull().any() and np.isfinite(score).any() and not _is_lower(metric):
-            row["p of highest"] = float(part["p_max"].values.flat[np.nanargmax(score)])
-        for which, column in (("p", "weak"), ("q", "strict")):
-            tested = which in part and np.isfinite(part[which].values).any()
-            row[column] = int((part[which].values < alpha).sum()) if tested else np.nan
-        rows.append(row)
-    return rows
-
-
-def _is_lower(metric: str) -> bool:
-    return metric in METRICS and METRICS[metric].direction == "lower"
-
-
 def methods(scores: xr.Dataset) -> str:
-    """Write the methods paragraph of Scores from their attrs; what an attr does not say is not said."""
+    """Write the methods paragraph of Scores from their attrs; what an attr does not say is not said.
+
+    Parameters
+    ----------
+    scores : Dataset
+        Of any analysis. What `encode`, `encode_banded`, `encode_stimuli`, `partition_variance`, `site_tests`,
+        `compare`, matchings, judgements and the probes write into their attrs is put into words.
+    """
     attrs = attrs_of(scores)
-    table = spaces_table(scores)
-    models = list(dict.fromkeys(table.loc[~table["twin"], "base"]))
-    bands = attrs.get("bands")
-    said = [f"Bands of features: {len(bands)}, {_and(bands)}." if bands else
-            f"Feature spaces: {len(table):,}, of {_and(models) or 'random networks alone'}."]
-    if table["twin"].any():
-        seeds = table.loc[table["twin"]].groupby("base")["seed"].nunique()
-        said.append("Untrained twins (same architecture, random weights): "
-                    + _and(f"{name} ({n} seed{'s' if n > 1 else ''})" for name, n in seeds.items()) + ".")
-    by_ridge = str(attrs.get("analysis")).startswith(("encode", "partition_variance"))
-    said += _encoding(attrs) if by_ridge else _comparison(attrs)
+    analysis = str(attrs.get("analysis") or attrs.get("kind") or "")
+    said = _spaces(scores, attrs, analysis)
+    if analysis.startswith(("encode", "partition_variance")):
+        said += _encoding(attrs, scores)
+    elif analysis == "site_tests":
+        said += _site_tests(attrs)
+    else:
+        said += _comparison(attrs, scores)
+    words = attrs.get("aggregation") if isinstance(attrs.get("aggregation"), dict) else {}
     for metric in map(str, scores["metric"].values):
-        if metric in METRICS:
-            said.append(f"`{metric}`: {METRICS[metric].aggregation}.")
-    said += _ceiling(attrs, scores) + _inference(attrs, scores)
+        about = METRICS[metric].aggregation if metric in METRICS else words.get(metric)
+        if about:
+            said.append(f"`{metric}`: {about}.")
+    if analysis == "site_tests":
+        said += _site_inference(attrs)
+    else:
+        said += _ceiling(attrs, scores) + _inference(attrs, scores)
     if attrs.get("random_state") is not None:
         said.append(f"Random state {attrs['random_state']}.")
     return " ".join(said)
 
 
-def _encoding(attrs: dict) -> list[str]:
+def _spaces(scores, attrs, analysis) -> list[str]:
+    table, bands = spaces_table(scores), attrs.get("bands")
+    models = list(dict.fromkeys(table.loc[~table["twin"], "base"]))
+    if analysis == "site_tests":
+        pairs = attrs.get("comparisons") or {}
+        return ["Comparisons at each site: " + "; ".join(
+            name if f"{a} > {b}" == name else f"{name} ({a} better than {b})" for name, (a, b) in pairs.items()) + "."]
+    if bands:
+        return [f"Bands of features: {len(bands)}, {_and(bands)}."]
+    said = [f"Feature spaces: {len(table):,}, of {_and(models) or 'random networks alone'}."]
+    if table["twin"].any():
+        seeds = table.loc[table["twin"]].groupby("base")["seed"].nunique()
+        said.append("Untrained twins (same architecture, random weights): "
+                    + _and(f"{name} ({n} seed{'s' if n > 1 else ''})" for name, n in seeds.items()) + ".")
+    return said
+
+
+def _encoding(attrs: dict, scores) -> list[str]:
     said = ["Responses were predicted by ridge regression with a penalty for each target"]
     alphas = attrs.get("alphas")
     if alphas:
@@ -77,6 +74,18 @@ def _encoding(attrs: dict) -> list[str]:
     inner = attrs.get("inner_folds")
     said[0] += f" by inner cross-validation ({inner})." if inner else "."
     said += _bands(attrs)
+    if attrs.get("analysis") == "encode_stimuli":
+        by = f", for each {attrs['by']} by itself" if attrs.get("by") else ""
+        said.append(f"Scored were the predicted patterns over neuroids{by}, stimulus by stimulus.")
+    if "chosen_depth" in scores or set(scores["layer"].values.astype(str) if "layer" in scores.coords else ()) == {
+            "nested"}:
+        said.append("Layers, and models within a group, were chosen by inner cross-validation within the training rows "
+                    "of each fold.")
+    if attrs.get("reduce"):
+        said.append(f"Features were reduced within the training rows ({attrs['reduce']}).")
+    if attrs.get("select_neuroids") is not None:
+        said.append("Neuroids were selected in each fold by the reliability of the repeats in its training rows, at "
+                    f"least {attrs['select_neuroids']:g}.")
     folds = attrs.get("folds") or {}
     if folds:
         purged = max(folds.get("n_purged", [0]), default=0)
@@ -99,10 +108,18 @@ def _encoding(attrs: dict) -> list[str]:
     if attrs.get("high_pass"):
         said.append(f"Regressors passed the same high-pass filter as the responses ({attrs['high_pass']:.3g} Hz).")
     if attrs.get("nuisance"):
-        said.append(f"Nuisance variables in every model, and alone as the baseline: {_and(attrs['nuisance'])}.")
+        said.append(_nuisance(attrs))
     if attrs.get("repeats") == "average":
         said.append("Repeated presentations were averaged after the ceiling was computed.")
     return said
+
+
+def _nuisance(attrs: dict) -> str:
+    names, out_of = _and(attrs["nuisance"]), attrs.get("residualize")
+    if not out_of:
+        return f"Nuisance variables in every model, and alone as the baseline: {names}."
+    what = {"both": "features and responses"}.get(out_of, out_of)
+    return f"Nuisance variables were regressed out of the {what} within the training rows of each fold: {names}."
 
 
 def _bands(attrs: dict) -> list[str]:
@@ -117,26 +134,64 @@ def _bands(attrs: dict) -> list[str]:
     return said
 
 
-def _comparison(attrs: dict) -> list[str]:
+def _comparison(attrs: dict, scores) -> list[str]:
     said = []
     if attrs.get("n_stimuli"):
         pairs = f", {attrs['n_pairs']:,} pairs" if attrs.get("n_pairs") else ""
         said.append(f"Both sides were matched by stimulus id: {attrs['n_stimuli']:,} stimuli{pairs}.")
-    if attrs.get("rdm"):
+    elif attrs.get("n_pairs"):
+        said.append(f"Pairs of the two modalities, matched by stimulus id: {attrs['n_pairs']:,}.")
+    kinds = {METRICS[m].kind for m in map(str, scores["metric"].values) if m in METRICS}
+    if attrs.get("rdm") and (not kinds or kinds & {"rdm", "partition", "judgement"}):
         said.append(f"Model dissimilarities: {attrs['rdm']} distance between the features of stimuli.")
+    if attrs.get("n_answers"):
+        said.append(f"People gave {attrs['n_answers']:,} answers to {attrs['n_trials']:,} trials.")
+    if attrs.get("n_anchors"):
+        said.append(f"Maps were fitted on {attrs['n_anchors']:,} anchors and scored on {attrs['n_queries']:,} held-out "
+                    f"rows, mean of {attrs['n_draws']:,} draws.")
+    if attrs.get("selection"):
+        said.append(_sentence(attrs["selection"]))
+    if attrs.get("analysis") == "information_flow":
+        said.append(f"Attention along each edge was blocked in a window of {attrs.get('window')} blocks around each "
+                    "layer, and the change of the log probability of the answer measured.")
     if attrs.get("control"):
         control = attrs["control"]
         said.append(f"Controlled for: {_and(control) if isinstance(control, list) else control}.")
     return said
 
 
+def _site_tests(attrs: dict) -> list[str]:
+    bins, over = attrs.get("n_bins"), {"mean": "mean", "max": "highest"}.get(attrs.get("over"), "mean")
+    said = ["The statistic is the difference of the held-out scores"
+            + (f", its {over} over {bins} time bins." if bins else ".")]
+    if isinstance(attrs.get("bins"), str):
+        said.append(f"Time bins: {attrs['bins']}.")
+    folds = attrs.get("folds") or {}
+    if folds:
+        said.append(f"Scores come from {folds['n_folds']} outer folds ({folds['name']}).")
+    return said
+
+
+def _site_inference(attrs: dict) -> list[str]:
+    said = []
+    if attrs.get("interval") and attrs.get("widening"):
+        least = f"; the smallest possible p is {attrs['smallest_p']:.2g}" if attrs.get("smallest_p") else ""
+        said.append("p is the share of resamples, of the same stimuli for both spaces, whose deviation from the "
+                    f"difference reaches it; deviations were widened by {attrs['widening']:.2f} for what other "
+                    f"training rows would change{least}. One-sided: the first named is better. Resamples: "
+                    f"{attrs['interval']}.")
+    if attrs.get("fdr"):
+        said.append(f"q controls the false discovery rate: {SITE_CORRECTIONS.get(attrs['fdr'], attrs['fdr'])}.")
+    return said
+
+
 def _ceiling(attrs: dict, scores: xr.Dataset) -> list[str]:
     known = "ceiling" in scores and bool(np.isfinite(scores["ceiling"]).any())
     source = attrs.get("ceiling")
+    source = source.removeprefix("unavailable: ") if isinstance(source, str) else ""
     if not known:
-        return ["No noise ceiling is available" + (f" ({source})." if isinstance(source, str) and source else ".")]
-    return ["Noise ceilings have the same aggregation as the scores beside them"
-            + (f": {source}." if isinstance(source, str) and source else ".")]
+        return ["No noise ceiling is available" + (f" ({source})." if source else ".")]
+    return ["Noise ceilings have the same aggregation as the scores beside them" + (f": {source}." if source else ".")]
 
 
 def _inference(attrs: dict, scores: xr.Dataset) -> list[str]:
@@ -148,7 +203,8 @@ def _inference(attrs: dict, scores: xr.Dataset) -> list[str]:
         said.append(f"Null: {n:,} {what}{moved}, the analysis repeated for each"
                     + (f"; shortest shift {_shift(null['min_shift'])}." if null.get("min_shift") else "."))
     elif n:
-        said.append(f"Null: {n:,} permutations" + (f" ({null})." if isinstance(null, str) else "."))
+        ways = dict.fromkeys(null.values()) if isinstance(null, dict) else {null: None} if null else {}
+        said.append(f"Null: {n:,} permutations" + (f" ({'; '.join(map(str, ways))})." if ways else "."))
     if "p" not in scores:
         said.append("Nothing was tested for significance.")
     elif n:
@@ -167,6 +223,10 @@ def _inference(attrs: dict, scores: xr.Dataset) -> list[str]:
     return said
 
 
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:].rstrip(".") + "."
+
+
 def _shift(least: float) -> str:
     """A number below 1 is a share of the series (`stats.shift_permutations`)."""
     return f"{least:.0%} of the series" if least < 1 else f"{least:g}"
@@ -181,83 +241,6 @@ def _interval(how) -> str:
         units.setdefault(str(unit), []).append(str(cell))
     words = [unit + (f" ({', '.join(cells)})" if len(units) > 1 else "") for unit, cells in units.items()]
     return str(how.get("method", "")) + (f", resampling {'; '.join(words)}" if words else "")
-
-
-def warning_rows(named: Iterable[tuple[str, xr.Dataset]]) -> list[dict]:
-    """Return one row a distinct warning: code, how often, how many ids, message, where."""
-    rows = {}
-    for name, scores in named:
-        for warning in attrs_of(scores).get("warnings") or []:
-            key = (warning.get("code", ""), warning.get("message", ""))
-            row = rows.setdefault(key, {"code": key[0], "said": 0, "concerns": 0, "message": key[1], "in": []})
-            row["said"] += 1
-            row["concerns"] = max(row["concerns"], int(warning.get("count") or 0))
-            if name not in row["in"]:
-                row["in"].append(name)
-    return [row | {"in": "; ".join(row["in"])} for row in rows.values()]
-
-
-def references(all_scores: Iterable[xr.Dataset]) -> list[str]:
-    """Return the sources of the metrics and procedures used, sorted."""
-    found = set()
-    for scores in all_scores:
-        attrs = attrs_of(scores)
-        for metric in map(str, scores["metric"].values):
-            if metric in METRICS:
-                found |= {part.strip() for part in METRICS[metric].reference.split(";")}
-        if attrs.get("fdr") == "bh" or "Benjamini-Hochberg" in str(attrs.get("fdr")):
-            found.add(GENERAL[0])
-        if "ceiling_lower" in scores:
-            found.add(GENERAL[1])
-        if "p" in scores:
-            found.add(GENERAL[2])
-        found |= {str(r) for r in attrs.get("references") or []}
-    return sorted(found)
-
-
-def versions(all_scores: Iterable[xr.Dataset]) -> pd.DataFrame:
-    """Return the versions that the Scores were made with; where they differ, all of them."""
-    found: dict[str, list] = {}
-    for scores in all_scores:
-        attrs = attrs_of(scores)
-        said = {"python": attrs.get("python"), "platform": attrs.get("platform"), **(attrs.get("versions") or {})}
-        for name, version in said.items():
-            if version and version not in found.setdefault(name, []):
-                found[name].append(version)
-    return pd.DataFrame([(k, ", ".join(map(str, v))) for k, v in found.items() if v], columns=["what", "version"])
-
-
-def provenance_rows(named: Iterable[tuple[str, xr.Dataset]]) -> pd.DataFrame:
-    """Return when, how and from what each of the Scores was made."""
-    rows = []
-    for name, scores in named:
-        attrs = attrs_of(scores)
-        prints = attrs.get("fingerprints") or {}
-        for what, key in (("created", "created"), ("command", "command"), ("random state", "random_state"),
-                          ("commit", "commit"), ("device", "device")):
-            if attrs.get(key) not in (None, ""):
-                rows.append((name, what, str(attrs[key])))
-        if isinstance(prints, dict):
-            rows += [(name, f"fingerprint, {key}", str(value)) for key, value in prints.items()]
-    return pd.DataFrame(rows, columns=["part", "what", "value"])
-
-
-def commit_of(folder: Path) -> str | None:
-    """Return the commit of the git checkout that `folder` lies in, read from its files; None without one."""
-    for parent in (folder, *folder.parents):
-        git = parent / ".git"
-        if not (git / "HEAD").is_file():
-            continue
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head
-        ref = git / head[5:]
-        if ref.is_file():
-            return ref.read_text().strip()
-        packed = git / "packed-refs"
-        lines = packed.read_text().splitlines() if packed.is_file() else []
-        return next((line.split()[0] for line in lines if line.endswith(" " + head[5:])), None)
-    return None
 
 
 def _span(counts) -> str:

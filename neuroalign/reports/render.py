@@ -12,14 +12,15 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from neuroalign.plots.select import space_label
-from neuroalign.reports.sections import Picture, Table
+from neuroalign.reports.pictures import Picture
+from neuroalign.reports.sections import Table
 
 __all__ = ["picture", "prose", "score_frame", "slug", "table"]
 
 DPI = 192
 MOST_ROWS = 400
-MISSING = {"ceiling": "unavailable", "reliability": "unavailable", "weak": "not tested", "strict": "not tested",
-           "p of highest": "not tested"}
+MISSING = {"ceiling": "unavailable", "median ceiling": "unavailable", "reliability": "unavailable",
+           "weak": "not tested", "strict": "not tested", "p of highest": "not tested"}
 PROBABILITIES = ("p", "q", "p_max", "p of highest")
 HEADINGS = {"ci_low": "interval low", "ci_high": "interval high", "null_mean": "null mean", "null_sd": "null sd",
             "ceiling_lower": "ceiling, lower", "best_alpha": "alpha", "neuroid": "unit", "space_b": "space B",
@@ -60,6 +61,7 @@ def picture(item, name: str) -> dict:
     """Return what the template needs of a figure: the PNG as base64, width, words and the CSV of its data."""
     item = item if isinstance(item, Picture) else Picture(item)
     figure = item.figure
+    data = item.data if item.data is not None else getattr(figure, "data", None)
     caption = " ".join(c for c in (item.caption, getattr(figure, "caption", "")) if c)
     alt = item.alt or getattr(figure, "alt", "") or caption or "Figure without description."
     if isinstance(figure, (str, Path)):
@@ -76,7 +78,7 @@ def picture(item, name: str) -> dict:
                         "Picture or the path of a PNG.")
     return {"png": base64.b64encode(png).decode(), "width": round(width), "wide": width > 560, "name": name,
             "caption": inline(caption), "alt": " ".join(str(alt).split()),
-            "csv": None if item.data is None else csv_uri(item.data)}
+            "csv": None if data is None else csv_uri(data)}
 
 
 def table(item, name: str, caption: str = "") -> dict:

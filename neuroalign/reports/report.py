@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from neuroalign.data import scores as scores_
-from neuroalign.reports import methods as words
+from neuroalign.reports import facts
+from neuroalign.reports.methods import methods
 from neuroalign.reports.render import inline, picture, prose, score_frame, slug, table
 from neuroalign.reports.sections import Section, as_sections
 
@@ -73,13 +74,14 @@ def _render(sections: list[Section], title: str, summary) -> str:
         "title": title,
         "summary": _summary(summary),
         "glance": _glance(named),
+        "counts": [table(item, f"sites-{i}") for i, item in enumerate(facts.site_counts(all_scores), 1)],
         "parts": parts,
-        "warnings": _frame(words.warning_rows(named), "warnings"),
-        "methods": [(name, inline(words.methods(s))) for name, s in named],
-        "references": words.references(all_scores),
-        "provenance": _frame(words.provenance_rows(named), "provenance", "How each part was made"),
-        "versions": _frame(words.versions(all_scores), "versions", "Versions"),
-        "commit": words.commit_of(Path.cwd()),
+        "warnings": _frame(facts.warning_rows(named), "warnings"),
+        "methods": [(name, inline(methods(s))) for name, s in named],
+        "references": facts.references(all_scores),
+        "provenance": _frame(facts.provenance_rows(named), "provenance", "How each part was made"),
+        "versions": _frame(facts.versions(all_scores), "versions", "Versions"),
+        "commit": facts.commit_of(Path.cwd()),
         "made": datetime.datetime.now().astimezone().strftime("%d %B %Y, %H:%M"),
         "version": metadata.version("neuroalign"),
         "style": Markup((FOLDER / "report.css").read_text(encoding="utf-8")),  # ours, not from data
@@ -133,8 +135,9 @@ def _summary(summary) -> Markup:
 
 
 def _glance(named) -> dict | None:
-    rows = [row for name, s in named for row in words.glance(name, s)]
-    return _frame(rows, "glance")
+    rows = pd.DataFrame([row for name, s in named for row in facts.glance(name, s)])
+    last = [c for c in ("p of highest", "weak", "strict") if c in rows]
+    return _frame(rows[[c for c in rows if c not in last] + last], "glance")
 
 
 def _frame(rows, name: str, caption: str = "") -> dict | None:

@@ -1,43 +1,26 @@
 """What a report is made of: sections with text, figures, tables and Scores."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
-from matplotlib.figure import Figure
 
-from neuroalign import plots
 from neuroalign.data import scores as scores_
+from neuroalign.data.scores import attrs_of
 from neuroalign.errors import list_ids
-from neuroalign.plots.select import metric_label, select, spaces_table
+from neuroalign.plots.select import metric_label, spaces_table
+from neuroalign.reports.pictures import Picture, comparison_pictures, default_pictures
 
-__all__ = ["Picture", "Section", "Table", "as_sections", "default_pictures", "default_sections", "load_report_folder"]
+__all__ = ["Section", "Table", "as_sections", "default_sections", "load_report_folder"]
 
-MOST_BARS, MOST_SITES = 4, 3
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with its words and its data.
-
-    Attributes
-    ----------
-    figure : matplotlib Figure, or path of a PNG
-    caption : str
-        Stands before the figure's own, which says how to read it (`neuroalign.plots` figures carry one).
-    alt : str
-        What it shows, for those who cannot see it; by default the figure's own, else the caption.
-    data : DataFrame, optional
-        The numbers drawn: offered as CSV.
-    """
-
-    figure: Figure | str | Path
-    caption: str = ""
-    alt: str = ""
-    data: pd.DataFrame | None = None
+TITLES = {
+    "encode": "Encoding", "encode_banded": "Encoding with bands", "encode_stimuli": "Encoding, patterns of stimuli",
+    "partition_variance": "Unique and shared variance", "site_tests": "Site tests", "compare": "Comparison",
+    "matching": "Matching", "judgements": "Judgements", "modality_gap": "Modality gap",
+    "information_flow": "Information flow",
+}
 
 
 @dataclass(frozen=True)
@@ -98,68 +81,26 @@ def as_sections(content) -> list[Section]:
         if isinstance(item, Section):
             for scores in item.score_list():
                 scores_.validate(scores)
-            pictures = item.figures or [p for s in item.score_list() for p in default_pictures(s)]
-            sections.append(replace(item, figures=pictures))
+            sections.append(item)
         elif isinstance(item, xr.Dataset):
-            sections += default_sections(item)
+            sections.append(_plain_section(item))
         else:
             raise TypeError(f"report: got an item of type {type(item).__name__}, expected Scores (an xarray.Dataset) "
                             "or a neuroalign.reports.Section.")
-    return sections
+    every = [s for section in sections for s in section.score_list()]
+    return [section if section.figures else replace(section, figures=_pictures(section, every))
+            for section in sections]
 
 
 def default_sections(scores: xr.Dataset, title: str | None = None) -> list[Section]:
-    """Return the section that shows plain Scores: figures by their shape, and the table."""
-    scores_.validate(scores)
-    dim = next((d for d in ("neuroid", "target", "space_b") if d in scores["score"].dims), None)
-    metrics = ", ".join(metric_label(str(m)) for m in scores["metric"].values)
-    table = spaces_table(scores)
-    n_models, n_twins = (table.loc[table["twin"] == twin, "model"].nunique() for twin in (False, True))
-    n_spaces = scores.sizes["space"]
-    words = {"neuroid": "measured units", "target": "targets", "space_b": "spaces to compare with", None: ""}
-    text = f"{_count(n_spaces, 'feature space')} of {_count(n_models, 'model')}"
-    if n_twins:
-        text += f" and {_count(n_twins, 'random network')}"
-    if dim:
-        text += f", {scores.sizes[dim]:,} {words[dim]}"
-    text += f". Measured by {metrics}."
-    title = title or ("Encoding" if dim == "neuroid" else "Comparison") + f": {metrics}"
-    return [Section(title, text, default_pictures(scores), scores=scores)]
-
-
-def default_pictures(scores: xr.Dataset) -> list[Picture]:
-    """Decide the figures of plain Scores, for each metric.
-
-    A depth profile where a model has several layers, bars where spaces are few, a matrix where there are
-    several spaces and targets, a map of sites where neuroids have coordinates; along time, curves or a heat map
-    of the layers.
-    """
-    pictures = []
-    for metric in map(str, scores["metric"].values):
-        timed = "time_bin" in scores["score"].dims
-        data = select(scores, metric, timed=timed)
-        n_units = data.sizes["unit"]
-        frame = scores_.to_frame(scores.sel(metric=[metric]))
-        layers = spaces_table(scores).groupby(["model", "stream"])["layer"].nunique().max()
-        if timed:
-            few = scores.sizes["space"] <= MOST_BARS
-            pictures.append((plots.time_course if few else plots.layer_time)(scores, metric))
-        elif data.attrs["_unit"] == "space_b":
-            pictures.append(plots.matrix(scores, metric))
-        else:
-            if layers > 1:
-                pictures.append(plots.layer_profile(scores, metric))
-            if scores.sizes["space"] <= MOST_BARS:
-                pictures.append(plots.bars(scores, metric))
-            elif n_units > 1:
-                pictures.append(plots.matrix(scores, metric))
-            pictures += _maps(scores, metric)
-        pictures = [p if isinstance(p, Picture) else Picture(p, data=frame) for p in pictures]
-    return pictures
+    """Return the section that shows plain Scores: figures by their analysis and shape, and the table."""
+    return [replace(_plain_section(scores, title), figures=default_pictures(scores))]
 
 
 def load_report_folder(folder) -> list[Section]:
     """Read all the Scores (``*.nc``) of a folder, one section a file, in the order of their names.
+
+    The sections have no figures yet: `report` decides them, and draws site tests with the scores that were tested.
 
     Raises
     ------
@@ -178,7 +119,7 @@ def load_report_folder(folder) -> list[Section]:
     sections, broken = [], []
     for file in files:
         try:
-            sections += default_sections(scores_.load(file), title=file.stem.replace("_", " "))
+            sections.append(_plain_section(scores_.load(file), title=file.stem.replace("_", " ")))
         except (ValueError, OSError, TypeError) as error:
             broken.append((file.name, error))
     if broken:
@@ -187,13 +128,41 @@ def load_report_folder(folder) -> list[Section]:
     return sections
 
 
-def _maps(scores, metric) -> list[Figure]:
-    if not {"x", "y", "z", "q"} <= {*scores.coords, *scores.data_vars} or "neuroid" not in scores.dims:
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sites without coordinates: said once, by the section's own table
-        return [plots.sites(scores, metric=metric, space=space, title=str(space))
-                for space in scores["space"].values[:MOST_SITES]]
+def _pictures(section: Section, every) -> list[Picture]:
+    pictures = []
+    for scores in section.score_list():
+        pictures += comparison_pictures(scores, every) + default_pictures(scores)
+    return pictures
+
+
+def _plain_section(scores: xr.Dataset, title: str | None = None) -> Section:
+    scores_.validate(scores)
+    attrs = attrs_of(scores)
+    metrics = ", ".join(metric_label(str(m)) for m in scores["metric"].values)
+    dim = next((d for d in ("neuroid", "target", "space_b") if d in scores["score"].dims), None)
+    analysis = str(attrs.get("analysis") or attrs.get("kind"))
+    analysis = TITLES.get(analysis, "Encoding" if dim == "neuroid" else "Comparison")
+    text = f"{_what(scores, attrs)}{_units(scores, dim)}. Measured by {metrics}."
+    return Section(title or f"{analysis}: {metrics}", text, scores=scores)
+
+
+def _what(scores, attrs) -> str:
+    if attrs.get("analysis") == "site_tests":
+        return _count(scores.sizes["space"], "comparison")
+    if attrs.get("bands"):
+        return _count(len(attrs["bands"]), "band") + " of features"
+    table = spaces_table(scores)
+    n_models, n_twins = (table.loc[table["twin"] == twin, "model"].nunique() for twin in (False, True))
+    said = f"{_count(scores.sizes['space'], 'feature space')} of {_count(n_models, 'model')}"
+    return said + (f" and {_count(n_twins, 'random network')}" if n_twins else "")
+
+
+def _units(scores, dim) -> str:
+    words = {"neuroid": "measured unit", "target": "target", "space_b": "space"}
+    if dim is None:
+        return ""
+    bins = f", {_count(scores.sizes['time_bin'], 'time bin')}" if "time_bin" in scores["score"].dims else ""
+    return f", {_count(scores.sizes[dim], words[dim])}" + (" to compare with" if dim == "space_b" else "") + bins
 
 
 def _count(n: int, word: str) -> str:

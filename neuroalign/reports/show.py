@@ -5,7 +5,8 @@ import xarray as xr
 
 from neuroalign.data import scores as scores_
 from neuroalign.plots.select import metric_label, space_label, spaces_table
-from neuroalign.reports import methods as words
+from neuroalign.reports import facts
+from neuroalign.reports.methods import methods
 from neuroalign.reports.render import inline, picture, score_frame, table
 from neuroalign.reports.report import templates
 from neuroalign.reports.sections import default_sections
@@ -46,7 +47,7 @@ class ScoresView:
         sizes = self.scores["score"].sizes
         lines = ["Scores: " + ", ".join(f"{n:,} {d if n == 1 else d + 's'}" for d, n in sizes.items())]
         twin = spaces_table(self.scores)["twin"].to_numpy()
-        for row in words.glance("", self.scores):
+        for row in facts.glance("", self.scores):
             metric = next(m for m in self.scores["metric"].values if metric_label(str(m)) == row["metric"])
             rows = np.flatnonzero(twin == (row["of"] != "models"))
             score = self.scores["score"].sel(metric=metric).isel(space=rows)
@@ -60,7 +61,7 @@ class ScoresView:
             lines.append(f"  {row['metric']}, {row['of']}: {row['scores']:,} scores, median {row['median']:.3f}, "
                          f"highest {row['highest']:.3f} ({where}{_p_of_highest(row)}); "
                          f"{', '.join(tested) or 'nothing tested'}")
-        said = words.warning_rows([("", self.scores)])
+        said = facts.warning_rows([("", self.scores)])
         lines += [f"  warning {w['code']}: {w['message']}" for w in said]
         return "\n".join(lines)
 
@@ -70,8 +71,8 @@ class ScoresView:
             "text": inline(section.text),
             "pictures": [picture(p, f"figure-{i}") for i, p in enumerate(section.figures, 1)],
             "table": table(score_frame(scores_.to_frame(self.scores)), "scores"),
-            "methods": inline(words.methods(self.scores)),
-            "warnings": words.warning_rows([("", self.scores)]),
+            "methods": inline(methods(self.scores)),
+            "warnings": facts.warning_rows([("", self.scores)]),
         }
         return templates().get_template("show.html.j2").render(context)
 

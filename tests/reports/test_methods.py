@@ -5,7 +5,9 @@ import pytest
 
 import neuroalign as na
 from neuroalign.data import make_features, make_responses
-from neuroalign.reports.methods import commit_of, glance, methods, references, warning_rows
+from neuroalign.data import scores as scores_
+from neuroalign.reports.facts import commit_of, glance, references, warning_rows
+from neuroalign.reports.methods import methods
 
 
 def test_encoding_is_described(encoding):
@@ -98,3 +100,40 @@ def test_delays_are_described(encoding):
         scores.attrs = encoding.attrs | {"hrf": "null", "downsample": '"lanczos"', "delays": str(delays)}
         said = methods(scores)
         assert words in said and "Lanczos filter of three lobes, at their onset" in said and "haemodynamic" not in said
+
+
+def test_site_tests_are_described(encoding):
+    dims = ("metric", "space", "neuroid")
+    scores = scores_.make({"score": (dims, np.zeros((1, 1, 2))), "p": (dims, np.ones((1, 1, 2)))},
+                          {"metric": ["r.pooled"], "space": ["gain"], "neuroid": ["a", "b"]},
+                          {"analysis": "site_tests", "comparisons": {"gain": ["multi", "uni"]}, "fdr": "by",
+                           "interval": "2,000 resamples of stimuli", "widening": 1.5, "smallest_p": 0.0005,
+                           "n_bins": 12, "folds": {"n_folds": 5, "name": "kfold"}})
+    said = methods(scores)
+    for words in ("gain (multi better than uni)", "12 time bins", "5 outer folds (kfold)", "widened by 1.50",
+                  "smallest possible p is 0.0005", "Benjamini-Yekutieli over the sites", "2,000 resamples of stimuli"):
+        assert words in said, words
+    assert "ceiling" not in said and "Feature spaces" not in said
+
+
+def test_choices_within_the_folds_are_described(encoding):
+    scores = encoding.copy()
+    scores.attrs = encoding.attrs | {"reduce": '"pca:50"', "residualize": '"both"', "select_neuroids": "0.2"}
+    said = methods(scores.assign_coords(layer=("space", ["nested"])))
+    for words in ("reduced within the training rows (pca:50)", "regressed out of the features and responses",
+                  "reliability of the repeats in its training rows, at least 0.2", "Layers, and models within a group"):
+        assert words in said, words
+    assert "alone as the baseline" not in said
+
+
+def test_only_dissimilarities_have_a_distance(comparison):
+    scores = comparison().assign_coords(metric=["cka.debiased"])
+    assert "correlation distance" in methods(comparison()) and "correlation distance" not in methods(scores)
+
+
+def test_sides_without_a_metric_of_the_registry_are_described(comparison):
+    scores = comparison(attrs={"kind": "matching", "n_anchors": 60, "n_queries": 32, "n_draws": 10, "n_stimuli": 92,
+                               "n_pairs": None, "aggregation": {"mine": "what I measured"}, "null": {"mine": "swaps"}})
+    said = methods(scores.assign_coords(metric=["mine"]))
+    for words in ("60 anchors and scored on 32 held-out rows, mean of 10 draws", "`mine`: what I measured.", "(swaps)"):
+        assert words in said, words

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+import neuroalign as na
+from neuroalign.data import make_features, make_responses
 from neuroalign.data import scores as scores_
 from neuroalign.reports import default_pictures, default_sections, load_report_folder, report, show
+from neuroalign.reports.facts import site_counts
+from neuroalign.reports.sections import as_sections
 
 
 def kinds(scores):
@@ -63,3 +67,78 @@ def test_show_says_the_main_numbers(comparison):
     assert "random twins: 4 scores, median 0.525, highest 0.600 (net@random · b.1, EVC)" in said
     html = view._repr_html_()
     assert html.count("<img") == 2 and "Spearman" in html and "<script" not in html
+
+
+@pytest.fixture(scope="module")
+def sites():
+    """Scores of two groups of models at twelve sites, and the tests between them, of two conditions."""
+    score = np.stack([np.linspace(0.1, 0.5, 12), np.linspace(0.1, 0.7, 12)])[None]
+    dims = ("metric", "space", "neuroid")
+    coords = {"metric": ["r.pooled"], "neuroid": [f"e{k}" for k in range(12)],
+              "x": ("neuroid", np.linspace(-50, 50, 12)),
+              "y": ("neuroid", np.zeros(12)), "z": ("neuroid", np.zeros(12)),
+              "subject": ("neuroid", ["a"] * 6 + ["b"] * 6)}
+    scores = scores_.make({"score": (dims, score)}, coords | {"space": ["uni", "multi"]}, {"analysis": "encode"})
+
+    def test(p):
+        gain = (score[:, 1] - score[:, 0])[:, None]
+        values = np.array(p)[None, None]
+        return scores_.make({"score": (dims, gain), "p": (dims, values), "q": (dims, values)},
+                            coords | {"space": ["multi > uni"], "default_winner": (("space", "neuroid"), [[""] * 12])},
+                            {"analysis": "site_tests", "comparisons": {"multi > uni": ["multi", "uni"]}, "fdr": "by",
+                             "folds": {"n_folds": 5, "name": "kfold"}, "widening": 1.5, "smallest_p": 0.001,
+                             "interval": "1,000 resamples of stimuli"})
+
+    return scores, test([0.9] * 6 + [0.001] * 6), test([0.9] * 8 + [0.001] * 4)
+
+
+def test_site_tests_are_drawn_with_what_was_tested(sites):
+    scores, tests, _ = sites
+    drawn = [p.figure for s in as_sections([tests, scores]) for p in s.figures]
+    assert [f.alt.split(" ")[0] for f in drawn] == ["Scatter", "Glass", "Bars"]
+    assert (drawn[0].data["winner"] == "y").sum() == 6
+    assert [p.figure.alt.split(" ")[0] for s in as_sections(tests) for p in s.figures] == ["Glass"]
+
+
+def test_conditions_of_site_tests_are_counted_together(sites, tmp_path):
+    scores, *tests = sites
+    (caption, all_), (_, by_subject) = site_counts([scores, *tests])
+    assert "2 conditions" in caption
+    assert all_.iloc[0][["sites", "weak", "strict"]].tolist() == [12, 6, 4]
+    assert by_subject[["subject", "weak", "strict"]].values.tolist() == [["a", 0, 0], ["b", 6, 4]]
+    assert all_["mean difference"].item() == pytest.approx(np.linspace(0, 0.2, 12).mean())
+    page = report([scores, *tests], tmp_path / "r.html").read_text()
+    assert "Sites where a comparison holds (2 conditions)" in page
+
+
+def test_a_partition_is_drawn_as_bars_and_circles():
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(60)]
+    spaces = {m: make_features(rng.standard_normal((60, 3)), ids, model=m) for m in ("vision", "language")}
+    y = spaces["vision"].values @ rng.standard_normal((3, 8)) + rng.standard_normal((60, 8))
+    parts = na.partition_variance(spaces, make_responses(y, ids, [f"v{k}" for k in range(8)]), method="ridge",
+                                  n_bootstraps=0, n_splits=3)
+    bars, circles = (p.figure for p in default_pictures(parts))
+    assert bars.alt.startswith("Bars of unique") and circles.alt.startswith("Circles")
+    whole = parts["score"].sel(space="language + vision").mean().item()
+    assert circles.axes[0].get_title(loc="left") == f"mean of 8   R² {whole:.3f}"
+    assert "2 bands of features, 8 measured units" in default_sections(parts)[0].text
+
+
+def test_delays_become_a_curve():
+    score = np.array([0.1, 0.5, 0.2])[None, :, None]
+    scores = scores_.make({"score": (("metric", "space", "neuroid"), score)},
+                          {"metric": ["r.pooled"], "space": [f"env::all@{d}s" for d in (0.2, 0.0, 0.1)],
+                           "neuroid": ["c1"], "delay": ("space", [0.2, 0.0, 0.1]), "model": ("space", ["env"] * 3),
+                           "layer": ("space", [""] * 3), "stream": ("space", ["all"] * 3)})
+    (picture,) = default_pictures(scores)
+    axis = picture.figure.axes[0]
+    curve = next(line for line in axis.lines if len(line.get_xdata()) == 3)
+    np.testing.assert_allclose(curve.get_xydata(), [[0.0, 0.5], [0.1, 0.2], [0.2, 0.1]])
+    assert axis.get_xlabel() == "delay of the response (s)"
+
+
+def test_every_figure_offers_its_numbers(comparison, sites, tmp_path):
+    scores, tests, _ = sites
+    page = report([comparison(), scores, tests], tmp_path / "r.html").read_text()
+    assert page.count(">PNG</a>") == page.count(">data (CSV)</a>") == 5

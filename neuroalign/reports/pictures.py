@@ -1,0 +1,139 @@
+"""Which figures plain Scores get, by their analysis and shape."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from neuroalign import plots
+from neuroalign.data.scores import attrs_of
+from neuroalign.plots.select import select, space_label, spaces_table
+
+__all__ = ["Picture", "comparison_pictures", "default_pictures"]
+
+MOST_BARS, MOST_SITES, MOST_PANELS = 4, 3, 6
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its words and its data.
+
+    Attributes
+    ----------
+    figure : matplotlib Figure, or path of a PNG
+    caption : str
+        Stands before the figure's own, which says how to read it (`neuroalign.plots` figures carry one).
+    alt : str
+        What it shows, for those who cannot see it; by default the figure's own, else the caption.
+    data : DataFrame, optional
+        The numbers drawn, offered as CSV; by default the figure's own (`neuroalign.plots` figures carry them).
+    """
+
+    figure: Figure | str | Path
+    caption: str = ""
+    alt: str = ""
+    data: pd.DataFrame | None = None
+
+
+def default_pictures(scores: xr.Dataset) -> list[Picture]:
+    """Decide the figures of plain Scores, for each metric.
+
+    A depth profile where a model has several layers, bars where spaces are few, a matrix where there are several spaces
+    and targets, a map of sites where neuroids have coordinates; along time, curves or a heat map of the layers; circles
+    and bars of the parts of a partition; maps of the sites of site tests.
+    """
+    if "part" in scores.coords and attrs_of(scores).get("bands"):
+        return [Picture(f) for f in _parts(scores)]
+    if attrs_of(scores).get("analysis") == "site_tests":
+        return [Picture(f) for f in _maps(scores, str(scores["metric"].values[0]))]
+    pictures = []
+    if "delay" in scores.coords and scores["delay"].dims == ("space",):
+        scores = _along_delays(scores)
+    for metric in map(str, scores["metric"].values):
+        timed = "time_bin" in scores["score"].dims
+        data = select(scores, metric, timed=timed)
+        layers = spaces_table(scores).groupby(["model", "stream"])["layer"].nunique().max()
+        if timed:
+            few = scores.sizes["space"] <= MOST_BARS
+            pictures.append((plots.time_course if few else plots.layer_time)(scores, metric))
+        elif data.attrs["_unit"] == "space_b":
+            pictures.append(plots.matrix(scores, metric))
+        else:
+            if layers > 1:
+                pictures.append(plots.layer_profile(scores, metric))
+            if scores.sizes["space"] <= MOST_BARS:
+                pictures.append(plots.bars(scores, metric))
+            elif data.sizes["unit"] > 1:
+                pictures.append(plots.matrix(scores, metric))
+            if metric == str(scores["metric"].values[0]):  # the sites are the same for every metric
+                pictures += _maps(scores, metric)
+    return [Picture(p) for p in pictures]
+
+
+def comparison_pictures(tests: xr.Dataset, others: Sequence[xr.Dataset]) -> list[Picture]:
+    """Draw space against space for site tests, from whichever of the other Scores hold what was tested."""
+    if attrs_of(tests).get("analysis") != "site_tests":
+        return []
+    metric, ids = str(tests["metric"].values[0]), list(tests["neuroid"].values)
+    drawn, pictures = set(), []
+    for better, other in (attrs_of(tests).get("comparisons") or {}).values():
+        source = next((s for s in others if _holds(s, metric, ids, better, other)), None)
+        if source is not None and frozenset((better, other)) not in drawn:
+            drawn.add(frozenset((better, other)))
+            pictures.append(Picture(plots.versus(source, other, better, tests, metric=metric)))
+    return pictures
+
+
+def _holds(scores, metric, ids, *spaces) -> bool:
+    return ("neuroid" in scores["score"].dims and list(scores["neuroid"].values) == ids
+            and {metric} <= set(map(str, scores["metric"].values))
+            and set(spaces) <= set(map(str, scores["space"].values)))
+
+
+def _parts(scores) -> list[Figure]:
+    """Bars, and circles for two or three bands: of all units, or averaged where there are many."""
+    dim = next((d for d in ("neuroid", "target") if d in scores["score"].dims), None)
+    few = dim is None or scores.sizes[dim] <= MOST_PANELS
+    regions = set(map(str, scores["region"].values)) if "region" in scores.coords else set()
+    by = None if few else "region" if 0 < len(regions) <= MOST_PANELS else "all"
+    circles = [plots.venn(scores, by=by)] if len(attrs_of(scores)["bands"]) <= 3 else []
+    return [plots.partition(scores, by=by), *circles]
+
+
+def _maps(scores, metric) -> list[Figure]:
+    if not {"x", "y", "z", "q"} <= {*scores.coords, *scores.data_vars} or "neuroid" not in scores.dims:
+        return []
+    if not np.isfinite([scores[c].values for c in "xyz"]).all(0).any():
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sites without coordinates: said once, by the section's own table
+        return [plots.sites(scores, metric=metric, space=space, title=space_label(space))
+                for space in _best_of_models(scores, metric)]
+
+
+def _best_of_models(scores, metric) -> list[str]:
+    """Return the space with the highest mean of each model, at most three, the best first."""
+    table = spaces_table(scores).assign(mean=scores["score"].sel(metric=metric).mean("neuroid").values)
+    best = table.sort_values("mean", ascending=False, kind="stable").drop_duplicates("model")
+    return best["space"].tolist()[:MOST_SITES]
+
+
+def _along_delays(scores) -> xr.Dataset:
+    """Turn spaces that differ in their delay alone (`neuroalign.lag_scores`) into curves over delays."""
+    table = spaces_table(scores).assign(delay=scores["delay"].values)
+    dim = next(d for d in scores["score"].dims if d not in ("metric", "space"))
+    keep = [v for v in scores.data_vars if scores[v].dims == scores["score"].dims]
+    curves = []
+    for name, own in table.groupby(["model", "layer", "stream"], sort=False):
+        one = scores[keep].isel(space=own.index.to_numpy()).drop_vars([c for c in scores.coords if c != "space" and
+                                                                      scores[c].dims == ("space",)])
+        one = one.assign_coords(space=own["delay"].to_numpy()).rename(space="time_bin").sortby("time_bin")
+        curves.append(one.expand_dims(space=[":".join(name)]))
+    joined = xr.concat(curves, "space").transpose("metric", "space", dim, "time_bin").assign_attrs(scores.attrs)
+    joined["time_bin"].attrs["long_name"] = "delay of the response (s)"
+    return joined
