@@ -11,8 +11,10 @@ from neuroalign.recordings.nwb import NwbRecording, open_nwb
 from neuroalign.recordings.painting import paint
 from neuroalign.recordings.prepare import group_reliability, prepare_responses
 from neuroalign.recordings.rdms import condense
+from neuroalign.recordings.regions import assign_regions, list_atlases
 from neuroalign.recordings.sensors import add_positions, from_mne
 from neuroalign.recordings.signals import preprocess
+from neuroalign.recordings.tables import read_ratings_table, read_triplets
 from neuroalign.recordings.textgrid import read_textgrid
 from neuroalign.recordings.treebank import TreebankRecording, open_treebank
 
@@ -22,6 +24,7 @@ __all__ = [
     "NwbRecording",
     "TreebankRecording",
     "add_positions",
+    "assign_regions",
     "bin_events",
     "clean",
     "condense",
@@ -30,6 +33,7 @@ __all__ = [
     "group_mean",
     "group_reliability",
     "language_aligned",
+    "list_atlases",
     "load_confounds",
     "load_electrodes",
     "load_rdms",
@@ -43,6 +47,8 @@ __all__ = [
     "preprocess",
     "read_confounds",
     "read_events",
+    "read_ratings_table",
     "read_textgrid",
+    "read_triplets",
     "vision_aligned",
 ]

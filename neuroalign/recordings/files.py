@@ -57,7 +57,7 @@ def provenance(manifest: Manifest, **more) -> dict:
 
 
 def read_array(path, variable: str | None = None) -> np.ndarray:
-    """Read an array from .npy, .npz or .mat (before v7.3), without unpickling anything.
+    """Read an array from .npy, .npz or .mat (v7.3 is HDF5), without unpickling anything.
 
     Parameters
     ----------
@@ -78,7 +78,9 @@ def read_array(path, variable: str | None = None) -> np.ndarray:
         try:
             content = loadmat(path)
         except NotImplementedError:
-            raise ValueError(f"{path.name}: a MATLAB v7.3 file; save it by save(..., '-v7') instead.") from None
+            return _read_mat73(path, variable)
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{path.name}: truncated, or no MATLAB file: {error}") from None
         return content[_pick(path, variable, [k for k in content if not k.startswith("__")])]
     raise ValueError(f"{path.name}: got suffix {suffix!r}, expected .npy, .npz or .mat.")
 
@@ -106,6 +108,21 @@ def read_numbers(path, columns: int | None = None) -> np.ndarray:
     if columns is not None and values.shape[1] != columns:
         raise ValueError(f"{path.name}: got {values.shape[1]} columns, expected {columns}.")
     return values
+
+
+def _read_mat73(path: Path, variable: str | None) -> np.ndarray:
+    """Read a numeric array of a MATLAB v7.3 file, with its axes in MATLAB's order."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            found = file[_pick(path, variable, [k for k in file if not k.startswith("#")])]
+            if isinstance(found, h5py.Group) or found.dtype.kind not in "fiub":
+                raise ValueError(f"{path.name}: {found.name.strip('/')!r} is a struct, cell or text, which is not read "
+                                 "out of v7.3 files. Save it by save(..., '-v7').")
+            return found[()].T  # HDF5 keeps the axes the other way round
+    except OSError as error:
+        raise ValueError(f"{path.name}: truncated, or no MATLAB file: {error}") from None
 
 
 def _pick(path: Path, variable: str | None, names: list[str]) -> str:

@@ -16,7 +16,7 @@ from neuroalign.errors import list_ids, warn_user
 from neuroalign.recordings.coordinates import is_mni, position_coords
 from neuroalign.recordings.painting import as_surface, describe_grid
 
-__all__ = ["from_nilearn", "read_confounds"]
+__all__ = ["from_nilearn", "read_confounds", "space_of"]
 
 OVERLAP = 0.5  # part of an atlas that must lie within the field of view of the images
 SFORM_MNI = 4  # code of the NIfTI header
@@ -69,7 +69,7 @@ def from_nilearn(images, masker, *, tr: float | None = None, stimulus_ids: Seque
     listed = images if isinstance(images, (list, tuple)) else [images]
     if not listed:
         raise ValueError("images: the list is empty, expected one image a run.")
-    space = space or _space_of(listed[0]) or "unknown"
+    space = space or space_of(listed[0]) or "unknown"
     opened = [_open(image) for image in listed]
     masker = _fitted(masker, opened[0], space)
     with _quiet():
@@ -194,7 +194,7 @@ def _check_spaces(atlas, image, space: str) -> None:
     """Refuse an atlas of another template, and one of which little lies within the images."""
     from nilearn.image import check_niimg
 
-    named = _space_of(atlas)
+    named = space_of(atlas)
     if named and space != "unknown" and named.lower() != space.lower() and not (is_mni(named) and is_mni(space)):
         raise ValueError(f"masker: the atlas is in space {named!r}, the images are in {space!r}. Transform one of "
                          "them, or pass space= if the name of the file is wrong.")
@@ -301,7 +301,7 @@ def _tr(tr, source, image) -> float:
     return float(tr)
 
 
-def _space_of(source) -> str | None:
+def space_of(source) -> str | None:
     """Return the template that a file name or a header names."""
     found = re.search(r"space-([A-Za-z0-9]+)", _name(source))
     if found:

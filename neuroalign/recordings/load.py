@@ -13,7 +13,7 @@ from neuroalign.errors import check_option, list_ids, suggest
 from neuroalign.recordings.rdms import RDMS
 from neuroalign.recordings.responses import CONFOUNDS, ELECTRODES, RESPONSES
 from neuroalign.recordings.stimuli import STIMULI
-from neuroalign.recordings.tables import is_table, read_rdms, read_responses
+from neuroalign.recordings.tables import is_array, is_table, read_rdms, read_responses
 
 __all__ = ["load_confounds", "load_electrodes", "load_rdms", "load_responses", "load_stimuli"]
 
@@ -65,9 +65,10 @@ def load_responses(name, **options) -> xr.DataArray:
     ----------
     name : str or Path
         Name or manifest of a data set; or a ``.csv``, ``.tsv`` (columns ``stimulus_id`` or ``time``, every other
-        one a neuroid) or ``.nc``.
+        one a neuroid), ``.nc``, or an array in ``.npy``, ``.npz``, ``.mat``.
     **options
-        What the data set lets choose, for example ``radius="6mm"`` of ``alice_fmri``.
+        What the data set lets choose, for example ``radius="6mm"`` of ``alice_fmri``. For an array: ``stimulus_ids``
+        or ``tr``, and ``variable``, ``neuroid_ids``, ``kind``.
 
     Returns
     -------
@@ -76,21 +77,25 @@ def load_responses(name, **options) -> xr.DataArray:
         of `time` that describe the stimulus (for ``encode(nuisance=...)``).
     """
     if is_table(name):
-        _refuse(options, name)
-        return read_responses(name)
+        if not is_array(name):
+            _refuse(options, name)
+        return read_responses(name, **options)
     return _read("responses", name, options)
 
 
-def load_rdms(name, part: str | None = None) -> xr.DataArray:
+def load_rdms(name, part: str | None = None, **options) -> xr.DataArray:
     """Load the dissimilarities of a data set, or of a table.
 
     Parameters
     ----------
     name : str or Path
         Name or manifest of a data set; or a ``.csv``, ``.tsv`` or ``.nc`` (columns ``stimulus_a``, ``stimulus_b`` and
-        one a target, or ``dissimilarity`` with ``region`` and ``subject``; or a square matrix with ids).
+        one a target, or ``dissimilarity`` with ``region`` and ``subject``; or a square matrix with ids); or square
+        matrices or triangles in ``.npy``, ``.npz``, ``.mat``.
     part : str, optional
         Which part, where there are several: ``"brain"`` (the default) or ``"models"`` of ``objects92``.
+    **options
+        For an array: ``stimulus_ids``, ``targets``, ``variable``.
 
     Returns
     -------
@@ -98,10 +103,12 @@ def load_rdms(name, part: str | None = None) -> xr.DataArray:
         With coords ``subject`` (empty for a group or a pooled measurement) and ``region`` on `target`. Ratings
         come as dissimilarities, the formula in ``attrs["dissimilarity"]``; pairs that nobody judged are not there.
     """
-    options = {} if part is None else {"part": part}
+    if part is not None:
+        options["part"] = part
     if is_table(name):
-        _refuse(options, name)
-        return read_rdms(name)
+        if not is_array(name) or part is not None:
+            _refuse(options, name)
+        return read_rdms(name, **options)
     return _read("rdms", name, options)
 
 

@@ -1,13 +1,12 @@
 """From a data set's name to the array that an encoding model predicts, with the reliability of that very array."""
 
-from pathlib import Path
-
 import numpy as np
 import xarray as xr
 
 from neuroalign.data.manifests import load_manifest
 from neuroalign.recordings.clean import clean, group_mean
 from neuroalign.recordings.load import load_confounds, load_responses
+from neuroalign.recordings.tables import is_table
 from neuroalign.stats.ceilings import split_half_reliability
 
 __all__ = ["group_reliability", "prepare_responses"]
@@ -37,8 +36,7 @@ def prepare_responses(name, *, high_pass: float | None = None, average_subjects:
     """
     responses = load_responses(name, **options)
     if high_pass is not None:
-        own_file = Path(str(name)).suffix in (".csv", ".tsv", ".nc")  # a user's table has no manifest
-        confounds = None if own_file or load_manifest(name).confounds is None else load_confounds(name)
+        confounds = None if is_table(name) or load_manifest(name).confounds is None else load_confounds(name)
         responses = clean(responses, confounds=confounds, high_pass=high_pass)
     if not average_subjects:
         return responses, None

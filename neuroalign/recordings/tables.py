@@ -1,4 +1,4 @@
-"""A user's own tables and saved arrays: responses and dissimilarities from .csv, .tsv and .nc."""
+"""A user's own tables and saved arrays: responses, dissimilarities and judgements."""
 
 from pathlib import Path
 
@@ -8,11 +8,13 @@ import xarray as xr
 
 from neuroalign.data.dims import make_rdms, make_responses, validate_rdms, validate_responses
 from neuroalign.errors import list_ids
-from neuroalign.recordings.rdms import condense
+from neuroalign.recordings.files import read_array, read_numbers
+from neuroalign.recordings.rdms import condense, numbered_ids
 
-__all__ = ["is_table", "read_rdms", "read_responses"]
+__all__ = ["is_array", "is_table", "read_ratings_table", "read_rdms", "read_responses", "read_triplets"]
 
-SUFFIXES = (".csv", ".tsv", ".nc")
+ARRAYS = (".npy", ".npz", ".mat")
+SUFFIXES = (".csv", ".tsv", ".nc", *ARRAYS)
 MISSING = ("", "NaN", "NA", "n/a")  # and nan: a value that was not measured
 SAMPLE_COLUMNS = ("run", "repetition", "onset", "duration")
 
@@ -22,17 +24,36 @@ def is_table(name) -> bool:
     return isinstance(name, (str, Path)) and Path(name).suffix.lower() in SUFFIXES
 
 
-def read_responses(path) -> xr.DataArray:
+def is_array(name) -> bool:
+    """Return whether a name is the path of a saved array, which needs ids or a clock beside it."""
+    return is_table(name) and Path(name).suffix.lower() in ARRAYS
+
+
+def read_responses(path, *, variable: str | None = None, stimulus_ids=None, tr: float | None = None,
+                   neuroid_ids=None, kind: str = "fmri") -> xr.DataArray:
     """Read responses from a table or a saved array.
 
     Parameters
     ----------
     path : str or Path
-        ``.csv`` or ``.tsv``: a column ``stimulus_id`` (a stimulus in several rows makes them presentations) or
-        ``time`` (seconds); ``run``, ``repetition``, ``onset``, ``duration`` where known; every other column is a
-        neuroid. ``.nc``: a DataArray saved by xarray.
+        ``.npy``, ``.npz`` or ``.mat`` (v7.3 too): an array of shape (n_samples, n_neuroids), with either
+        `stimulus_ids` or `tr`. ``.csv`` or ``.tsv``: a column ``stimulus_id`` (a stimulus in several rows makes them
+        presentations) or ``time`` (seconds); ``run``, ``repetition``, ``onset``, ``duration`` where known; every
+        other column is a neuroid. ``.nc``: a DataArray saved by xarray.
+    variable : str, optional
+        Its name inside .npz and .mat; may be left out where there is only one.
+    stimulus_ids : sequence of str, optional
+        What each row of an array is a response to; an id in several rows makes them presentations.
+    tr : float, optional
+        Seconds between the rows of an array, which are then a time series from 0.
+    neuroid_ids : sequence of str, optional
+        Of the columns of an array; ``v0``, ``v1``, ... by default.
+    kind : str
+        Of an array.
     """
     path = _existing(path)
+    if path.suffix.lower() in ARRAYS:
+        return _array_responses(path, variable, stimulus_ids, tr, neuroid_ids, kind)
     if path.suffix.lower() == ".nc":
         return validate_responses(_saved(path))
     table = _table(path)
@@ -48,7 +69,7 @@ def read_responses(path) -> xr.DataArray:
     return make_responses(_numbers(path, table[neuroids]), ids, neuroids, dim=dim, sample_coords=coords)
 
 
-def read_rdms(path) -> xr.DataArray:
+def read_rdms(path, *, variable: str | None = None, stimulus_ids=None, targets=None) -> xr.DataArray:
     """Read dissimilarities from a table or a saved array.
 
     Parameters
@@ -56,9 +77,16 @@ def read_rdms(path) -> xr.DataArray:
     path : str or Path
         ``.csv`` or ``.tsv``, one of: columns ``stimulus_a``, ``stimulus_b`` and one column a target; the same with
         ``dissimilarity`` and ``region`` and/or ``subject`` (one row a pair and owner); or a square matrix with the
-        ids in the first column and in the header. ``.nc``: a DataArray saved by xarray.
+        ids in the first column and in the header. ``.nc``: a DataArray saved by xarray. ``.npy``, ``.npz`` or
+        ``.mat`` (v7.3 too): a square matrix, several of shape (n_targets, n, n), or upper triangles in row order.
+    variable : str, optional
+        Its name inside .npz and .mat; may be left out where there is only one.
+    stimulus_ids, targets : sequence of str, optional
+        Of an array; by default the stimuli are numbered, ``stimulus_00``, ...
     """
     path = _existing(path)
+    if path.suffix.lower() in ARRAYS:
+        return _array_rdms(path, variable, stimulus_ids, targets)
     if path.suffix.lower() == ".nc":
         return validate_rdms(_saved(path))
     table = _table(path)
@@ -70,6 +98,78 @@ def read_rdms(path) -> xr.DataArray:
     if not targets:
         raise ValueError(f"{path.name}: no column of dissimilarities beside 'stimulus_a' and 'stimulus_b'.")
     return make_rdms(_numbers(path, table[targets]).T, pairs=_pairs(table), targets=targets)
+
+
+def read_ratings_table(path) -> pd.DataFrame:
+    """Read rated pairs: the columns ``stimulus_a``, ``stimulus_b``, ``rating`` and what else there is.
+
+    Ids are text as they are spelled; an empty rating is a missing one. For `neuroalign.alignment.ratings_to_rdms`.
+    """
+    path = _existing(path)
+    table = _table(path)
+    _require(path, table, ("stimulus_a", "stimulus_b", "rating"))
+    return table.assign(rating=_numbers(path, table[["rating"]])[:, 0])
+
+
+def read_triplets(path, *, stimulus_ids=None) -> pd.DataFrame:
+    """Read odd-one-out choices: the columns ``a``, ``b``, ``c`` and ``odd``, for `neuroalign.alignment.odd_one_out`.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.csv`` or ``.tsv`` with these columns. Or three columns of numbers (``.npy``, ``.npz``, ``.mat``, or text
+        without a header): the first two belong together, the third is the odd one out, as the triplets of THINGS
+        (Hebart et al. 2020, Nat Hum Behav 4:1173) are saved.
+    stimulus_ids : sequence of str, optional
+        Ids of the numbers, which count from 0; by default the numbers themselves.
+    """
+    path = _existing(path)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        table = _table(path)
+        _require(path, table, ("a", "b", "c", "odd"))
+        return table
+    values = read_array(path) if path.suffix.lower() in ARRAYS else read_numbers(path, columns=3)
+    if values.ndim != 2 or values.shape[1] != 3 or (values != np.round(values)).any() or (values < 0).any():
+        raise ValueError(f"{path.name}: got {values.shape} of {values.dtype}, expected three columns of whole numbers.")
+    values = values.astype(int)
+    if stimulus_ids is not None and values.max() >= len(stimulus_ids):
+        raise ValueError(f"{path.name}: numbers up to {values.max()}, but {len(stimulus_ids)} stimulus ids (they count "
+                         "from 0).")
+    names = values.astype(str) if stimulus_ids is None else np.asarray(stimulus_ids, str)[values]
+    return pd.DataFrame({"a": names[:, 0], "b": names[:, 1], "c": names[:, 2], "odd": names[:, 2]})
+
+
+def _array_responses(path: Path, variable, stimulus_ids, tr, neuroid_ids, kind) -> xr.DataArray:
+    values = read_array(path, variable)
+    if (stimulus_ids is None) == (tr is None):
+        raise ValueError(f"{path.name}: an array does not say what its rows are. Pass stimulus_ids=, or tr= (seconds) "
+                         "for a time series.")
+    if values.ndim != 2:
+        raise ValueError(f"{path.name}: got an array of shape {values.shape}, expected (n_samples, n_neuroids).")
+    names = [f"v{k}" for k in range(values.shape[1])] if neuroid_ids is None else list(neuroid_ids)
+    if tr is not None:
+        return make_responses(values, np.arange(len(values)) * tr, names, dim="time", kind=kind, sfreq=1 / tr)
+    ids = [str(i) for i in stimulus_ids]
+    return make_responses(values, ids, names, dim="presentation" if len(set(ids)) < len(ids) else "stimulus", kind=kind)
+
+
+def _array_rdms(path: Path, variable, stimulus_ids, targets) -> xr.DataArray:
+    values = np.asarray(read_array(path, variable), float)
+    square = values.ndim > 1 and values.shape[-1] == values.shape[-2]
+    values = np.atleast_2d(condense(values, path.name) if square else np.squeeze(values))
+    n = round((1 + np.sqrt(1 + 8 * values.shape[-1])) / 2)
+    if values.ndim != 2 or n * (n - 1) // 2 != values.shape[-1]:
+        raise ValueError(f"{path.name}: got shape {values.shape}, expected square matrices or upper triangles.")
+    ids = numbered_ids("stimulus", n) if stimulus_ids is None else list(stimulus_ids)
+    if targets is None:
+        targets = [path.stem] if len(values) == 1 else [f"{path.stem}-{k}" for k in range(len(values))]
+    return make_rdms(values, stimulus_ids=ids, targets=list(targets))
+
+
+def _require(path: Path, table: pd.DataFrame, columns) -> None:
+    lacking = [c for c in columns if c not in table]
+    if lacking:
+        raise ValueError(f"{path.name}: no columns {list_ids(lacking)}, it has {list_ids(table.columns)}.")
 
 
 def _existing(path) -> Path:
@@ -84,8 +184,13 @@ def _saved(path: Path) -> xr.DataArray:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Read all as text: an id may be spelled 'null' or '007'."""
-    return pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", dtype=str, keep_default_na=False)
+    """Read all as text: an id may be spelled 'null' or '007'. pandas would rename a column that stands twice."""
+    sep = "\t" if path.suffix.lower() == ".tsv" else ","
+    head = pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, header=None, nrows=1).iloc[0]
+    twice = head[head.duplicated() & (head != "")].unique()
+    if len(twice):
+        raise ValueError(f"{path.name}: columns {list_ids(twice)} stand there more than once. Rename them.")
+    return pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False)
 
 
 def _numbers(path: Path, table: pd.DataFrame) -> np.ndarray:

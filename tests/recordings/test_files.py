@@ -32,11 +32,22 @@ def test_nothing_is_unpickled(tmp_path):
             read_array(tmp_path / name, "x")
 
 
-def test_mat_7_3_is_refused_with_the_remedy(tmp_path):
+def test_mat_7_3_has_its_axes_in_matlab_order(tmp_path):
+    import h5py
+
+    values = np.arange(6.0).reshape(2, 3)
+    with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:
+        file["x"] = values.T  # MATLAB writes the axes the other way round
+        file["s/field"] = 1.0
     header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + b"\0" * 8 + b"\x00\x02IM"
-    (tmp_path / "a.mat").write_bytes(header + b"\0" * 512)
-    with pytest.raises(ValueError, match=r"v7\.3.*save"):
-        read_array(tmp_path / "a.mat")
+    with open(tmp_path / "a.mat", "r+b") as file:
+        file.write(header)
+    np.testing.assert_array_equal(read_array(tmp_path / "a.mat", "x"), values)
+    with pytest.raises(ValueError, match="'s' is a struct, cell or text.*save"):
+        read_array(tmp_path / "a.mat", "s")
+    (tmp_path / "cut.mat").write_bytes(header + b"\0" * 512)
+    with pytest.raises(ValueError, match=r"cut\.mat: truncated, or no MATLAB file"):
+        read_array(tmp_path / "cut.mat")
 
 
 def test_struct_arrays_in_matlab_order(tmp_path):
