@@ -35,6 +35,8 @@ def encode(
     pooling: Pooling = "mean",
     outputs: Outputs = ["hidden"],  # noqa: B006
     nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")] = None,
+    residualize: Annotated[str | None, typer.Option(help="features or both (responses, too): take the nuisance out "
+                                                         "within training folds, rather than beside.")] = None,
     hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
     at: Annotated[str, typer.Option(help="Where in an event its impulse stands: onset, middle or offset.")] = "onset",
     downsample: Annotated[str | None, typer.Option(help="mean or lanczos: only bring events to the samples.")] = None,
@@ -45,6 +47,10 @@ def encode(
     average_subjects: Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")] = False,
     cv: Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")] = "auto",
     n_splits: Annotated[int, typer.Option(help="Outer folds.")] = 5,
+    groups: Annotated[str | None, typer.Option(help="Coord of the responses whose values never straddle folds: word, "
+                                                    "run, film.")] = None,
+    select_neuroids: Annotated[float | None, typer.Option(help="Least reliability of the repeats in the training rows "
+                                                               "of a fold.")] = None,
     reduce: Annotated[str | None, typer.Option(help="Within training folds: pca:50, pca:0.9, random:300.")]
     = None,
     nested: Annotated[bool, typer.Option("--nested", help="Choose the best layer within the training folds.")] = False,
@@ -53,6 +59,9 @@ def encode(
     = None,
     permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 0,
     bootstraps: Annotated[int, typer.Option(help="Resamples of held-out predictions for intervals; 0 for none.")] = 0,
+    baseline: Annotated[list[str] | None, typer.Option(help="Beside the scores (repeat): drift (time alone; a time "
+                                                            "series has it), shuffled (features in another order).")]
+    = None,
     on_missing: Missing = "error",
     store: Store = None,
     out: Out = None,
@@ -73,8 +82,9 @@ def encode(
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
     chosen = {"metric": tuple(metric)} if metric else {}
-    options = {"nuisance": nuisance, "hrf": hrf, "at": at, "downsample": downsample,
-               "delays": delay or None, "trf": trf, "cv": cv, "n_splits": n_splits, "reduce": reduce,
+    options = {"nuisance": nuisance, "residualize": residualize, "hrf": hrf, "at": at, "downsample": downsample,
+               "delays": delay or None, "trf": trf, "cv": cv, "n_splits": n_splits, "groups": groups,
+               "select_neuroids": select_neuroids, "reduce": reduce,
                "n_permutations": permutations, "on_missing": on_missing, "device": device,
                "random_state": random_state, **chosen}
     if metric and all(get_metric(m).kind == "stimulus" for m in metric):
@@ -83,7 +93,7 @@ def encode(
         raise typer.BadParameter("needs --metric r.stimulus, --metric 2v2 or both.", param_hint="--by")
     else:
         scores = na.encode(features, recorded, ceiling=ceiling, layer="nested" if nested else "each",
-                           n_bootstraps=bootstraps, **options)
+                           n_bootstraps=bootstraps, baselines=baseline or "auto", **options)
     finish(scores, out)
 
 
@@ -150,8 +160,8 @@ def finish(scores, out: Path | None) -> None:
     from neuroalign.data import scores as score_tools
 
     frame = score_tools.to_frame(scores).dropna(axis="columns", how="all")
-    wanted = ["metric", "space", "space_b", "neuroid", "target", "time_bin", "score", "baseline", "ceiling_lower",
-              "ceiling", "ci_low", "ci_high", "p", "q", "p_max", "n"]
+    wanted = ["metric", "space", "space_b", "neuroid", "target", "time_bin", "score", "baseline", "drift", "shuffled",
+              "ceiling_lower", "ceiling", "ci_low", "ci_high", "p", "q", "p_max", "n"]
     lower = frame["metric"].isin([m for m in frame["metric"].unique() if m in METRICS
                                   and METRICS[m].direction == "lower"])
     better = frame["score"].where(~lower, -frame["score"])

@@ -169,7 +169,8 @@ def average_repetitions(responses: xr.DataArray, min_reps: int = 1) -> xr.DataAr
     Returns
     -------
     DataArray (stimulus, ...)
-        With the coord ``n_repetitions``; stimuli in order of first appearance.
+        With the coord ``n_repetitions``, and the coords that all presentations of each stimulus share (its film, its
+        category; not onset and duration); stimuli in order of first appearance.
     """
     validate_responses(responses)
     if sample_dim(responses) != "presentation":
@@ -189,7 +190,19 @@ def average_repetitions(responses: xr.DataArray, min_reps: int = 1) -> xr.DataAr
                        name=responses.name)
     return out.assign_coords(stimulus=("stimulus", np.asarray(unique)[kept]),
                              stimulus_id=("stimulus", np.asarray(unique)[kept]),
-                             n_repetitions=("stimulus", counts[kept]))
+                             n_repetitions=("stimulus", counts[kept]), **_shared_coords(moved, codes, kept))
+
+
+def _shared_coords(responses, codes, kept) -> dict:
+    """Return the coords that are the same for all presentations of each stimulus, one value a stimulus."""
+    first = np.unique(codes, return_index=True)[1]
+    found = {}
+    for name, coord in responses.coords.items():
+        if coord.dims == ("presentation",) and name not in ("presentation", "stimulus_id", "onset", "duration"):
+            values = coord.values
+            if (values == values[first][codes]).all():
+                found[name] = ("stimulus", values[first][kept])
+    return found
 
 
 def _check_once(what: str, ids: pd.Index) -> None:

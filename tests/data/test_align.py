@@ -156,3 +156,13 @@ def test_time_bins_are_averaged_too():
     found = average_repetitions(shown)
     np.testing.assert_array_equal(found.values, [(values[0] + values[2]) / 2, values[1]])
     assert found.time_bin.values.tolist() == [0.0, 0.1] and found.neuroid_id.values.tolist() == ["u", "v"]
+
+
+def test_coords_that_the_presentations_of_a_stimulus_share_are_kept():
+    responses = make_responses(np.ones((5, 1)), np.arange(5), ["v"], dim="presentation", sample_coords={
+        "stimulus_id": list("babca"), "film": ["y", "x", "y", "z", "x"], "run": [1, 1, 2, 1, 1],
+        "onset": np.arange(5.0)})
+    averaged = average_repetitions(responses)
+    assert averaged.stimulus_id.values.tolist() == ["b", "a", "c"] and averaged.film.values.tolist() == ["y", "x", "z"]
+    assert "run" not in averaged.coords and "onset" not in averaged.coords
+    assert average_repetitions(responses, min_reps=2).film.values.tolist() == ["y", "x"]

@@ -1,0 +1,52 @@
+"""Options of ``neuroalign encode`` that change what is predicted, and from what."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import neuroalign as na
+from neuroalign.cli.main import app
+from neuroalign.data import make_features, make_responses
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """Presentations of 40 stimuli, three neuroids of which one is noise, and features that a length confounds."""
+    rng = np.random.default_rng(0)
+    ids = [f"s{i:02d}" for i in range(40)]
+    length, own = rng.standard_normal((40, 1)), rng.standard_normal((40, 2))
+    x = make_features(length + 0.5 * own, ids, model="m", coords={"length": length[:, 0]})
+    drive = np.c_[length[:, 0], own[:, 0], np.zeros(40)]
+    y = make_responses(np.repeat(drive, 3, 0) + 0.7 * rng.standard_normal((120, 3)), np.arange(120),
+                       ["by_length", "by_rest", "noise"], dim="presentation",
+                       sample_coords={"stimulus_id": np.repeat(ids, 3), "kind": np.repeat(["a", "b", "c", "d"], 30)})
+    y.to_netcdf(tmp_path / "y.nc", engine="h5netcdf")
+    monkeypatch.setattr(na, "extract", lambda *a, **k: {"m::all": x})
+    monkeypatch.setattr(na, "load_stimuli", lambda name: name)
+    return tmp_path
+
+
+def encode(folder, *args):
+    return CliRunner().invoke(app, ["encode", "m", "--stimuli", "s", "--responses", str(folder / "y.nc"), "--out",
+                                    str(folder / "out.nc"), "--metric", "r.pooled", *args])
+
+
+@pytest.mark.filterwarnings("ignore::neuroalign.errors.NeuroalignWarning")
+def test_nuisance_is_taken_out_and_noise_is_not_predicted(planted):
+    done = encode(planted, "--nuisance", "length", "--residualize", "both", "--select-neuroids", "0.5",
+                  "--baseline", "shuffled")
+    assert done.exit_code == 0, done.output
+    scores = na.scores.load(planted / "out.nc")
+    score = scores.score.values[0, 0]
+    assert score[0] < 0.3 and score[1] > 0.5 and np.isnan(score[2])
+    assert (scores.shuffled[0, 0, :2] < 0.3).all() and scores.selected.values.tolist() == [1, 1, 0]
+    assert "shuffled" in done.output and na.scores.attrs_of(scores)["leftover"]["m::all"]["mean"] < 0.01
+
+
+@pytest.mark.filterwarnings("ignore::neuroalign.errors.NeuroalignWarning")
+def test_bad_values_are_explained(planted):
+    for args, words in ((("--residualize", "both"), "no nuisance to take out"),
+                        (("--baseline", "drift"), "these stimuli have none"),
+                        (("--groups", "word"), "no coord 'word'")):
+        done = encode(planted, *args)
+        assert done.exit_code != 0 and words in " ".join((done.output + str(done.exception)).split())
