@@ -2,10 +2,13 @@
 
 from neuroalign.plots.bars import bars
 from neuroalign.plots.brain import sites
+from neuroalign.plots.implicit_alignment import alignment_curves
 from neuroalign.plots.matrix import matrix
 from neuroalign.plots.mds import mds
+from neuroalign.plots.modality_gap import gap_curves, gap_plane
 from neuroalign.plots.partition import partition
 from neuroalign.plots.photos import photo_grid
+from neuroalign.plots.probe_curves import probe_curves
 from neuroalign.plots.profile import layer_profile
 from neuroalign.plots.rdms import rdm_panel
 from neuroalign.plots.simple import difference, scatter
@@ -16,5 +19,6 @@ from neuroalign.plots.topomap import topomap
 from neuroalign.plots.venn import venn
 from neuroalign.plots.versus import versus
 
-__all__ = ["Figure", "bars", "difference", "layer_profile", "layer_time", "matrix", "mds", "partition", "photo_grid",
-           "rdm_panel", "scatter", "sites", "surface", "time_course", "topomap", "venn", "versus"]
+__all__ = ["Figure", "alignment_curves", "bars", "difference", "gap_curves", "gap_plane", "layer_profile",
+           "layer_time", "matrix", "mds", "partition", "photo_grid", "probe_curves", "rdm_panel", "scatter", "sites",
+           "surface", "time_course", "topomap", "venn", "versus"]

@@ -34,9 +34,13 @@ def is_untrained(scores) -> bool:
 
 
 def mark_untrained(figure: MplFigure, untrained: bool) -> MplFigure:
-    """Write ``untrained: machinery only`` at the top right of a figure and into its caption."""
+    """Write ``untrained: machinery only`` above the panels of a figure, under its title, and into its caption."""
     if untrained:
-        figure.text(0.995, 0.995, WORDS, ha="right", va="top", fontsize=8.5, fontweight="bold", color=ACCENT)
+        title = figure.get_suptitle()
+        if title:
+            figure.suptitle(f"{title}\n{WORDS}", x=0.01, ha="left")
+        else:
+            figure.suptitle(WORDS, x=0.995, ha="right", fontsize=9, color=ACCENT)
         figure.caption = f"{WORDS[0].upper()}{WORDS[1:]}. {figure.caption}"
         figure.alt = f"{WORDS[0].upper()}{WORDS[1:]}. {figure.alt}"
     return figure

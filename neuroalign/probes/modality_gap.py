@@ -73,7 +73,8 @@ def modality_gap(a, b, *, k: Sequence[int] = (1, 5, 10), n_splits: int = 5, n_pe
     Liang et al. 2022, NeurIPS; Fahim et al. 2024, arXiv 2405.18570. The interval is a delete-half jackknife:
     deviations of half samples from their mean, scaled to the whole sample, about the estimate. That of retrieval is
     over queries among all candidates, that of the separability over held-out pairs with the fits as they are. A gap
-    does not say that pairs do not match: read it beside retrieval.
+    does not say that pairs do not match: read it beside retrieval. Where the centroids coincide in the sample the
+    separability falls below .5: what the held-out pairs have more of, the others have less of.
 
     Examples
     --------

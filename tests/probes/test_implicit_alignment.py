@@ -112,10 +112,9 @@ def planted(n=40, d=24, shared=1.0, seed=0, model="m", layers=3):
     """Tokens of two modalities that share what a stimulus is about, more of it in each layer."""
     rng = np.random.default_rng(seed)
     about = rng.standard_normal((n, d))
-    spaces = []
+    spaces, lengths = [], {s: rng.integers(1, 6, n) for s in STREAMS}
     for k in range(layers):
-        for stream in STREAMS:
-            counts = rng.integers(1, 6, n)
+        for stream, counts in lengths.items():
             values = np.repeat(about, counts, 0) * shared * k + rng.standard_normal((counts.sum(), d)) + 0.3
             parents = np.repeat([f"s{i}" for i in range(n)], counts)
             ids = [f"{p}#{j}" for j, p in enumerate(parents)]
