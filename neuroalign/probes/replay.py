@@ -17,6 +17,7 @@ __all__ = ["Replay"]
 
 ROWS = {"attention_mask": -2, "cross_attention_mask": -2, "full_text_row_masked_out_mask": -2,
         "position_embeddings": -2, "position_ids": -1, "cache_position": -1}  # the dim of the queries in what is given
+CACHES = {"cache", "past_key_values", "layer_past"}
 TOLERANCE = 1e-4  # of logits, relative to their spread
 
 
@@ -129,7 +130,8 @@ class Replay:
 
     def _remember(self, i: int, block, args: tuple, kwargs: dict) -> None:
         names = [n for n in inspect.signature(inspect.unwrap(type(block).forward)).parameters if n != "self"]
-        self._given[i] = dict(zip(names, args)) | kwargs
+        given = dict(zip(names, args)) | kwargs
+        self._given[i] = given | dict.fromkeys(CACHES & set(given))  # what was cached would be read twice
 
     def _arguments(self, i: int, states: torch.Tensor, begin: int) -> dict:
         """Return what a block is given, for the tokens from `begin` on."""

@@ -10,7 +10,8 @@ import torch
 from neuroalign.data import StimulusSet
 from neuroalign.models import load_model
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
+sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "models")]
+import routes
 import tiny
 import tiny_multimodal
 
@@ -38,3 +39,16 @@ def llava(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "llava"
     folder.mkdir()
     return load_model(str(tiny_multimodal.build("llava", folder)), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def courier(tmp_path_factory):
+    """A small model trained to carry a colour along one known route, and what it is asked."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model = routes.train(tmp_path_factory.mktemp("courier"))
+    torch.set_num_threads(threads)
+    colours = routes.COLOURS
+    return model, StimulusSet(pd.DataFrame({
+        "stimulus_id": colours, "text": [routes.text(c) for c in colours], "shown": colours, "between": "well",
+        "question": "what", "answer": [c.capitalize() for c in colours]}).set_index("stimulus_id"), "colours")

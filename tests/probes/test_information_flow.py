@@ -22,19 +22,6 @@ import tiny_multimodal
 EDGES = ["shown->question", "question->last", "shown->last", "shown->between", "between->last", "between->question"]
 
 
-@pytest.fixture(scope="module")
-def courier(tmp_path_factory):
-    """The trained model, and what it is asked."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    model = routes.train(tmp_path_factory.mktemp("courier"))
-    torch.set_num_threads(threads)
-    colours = routes.COLOURS
-    return model, StimulusSet(pd.DataFrame({
-        "stimulus_id": colours, "text": [routes.text(c) for c in colours], "shown": colours, "between": "well",
-        "question": "what", "answer": [c.capitalize() for c in colours]}).set_index("stimulus_id"), "colours")
-
-
 def whole_forwards(model, stimuli, edge, layers, places, tokens):
     """Log-probabilities by forwards of the whole model, each by itself."""
     cut, found = knockout(model, stimuli, edge, layers=layers), []
