@@ -55,7 +55,24 @@ METRIC_LABELS = {
     "knn.cycle.forward": "cycle k-NN, features first (k = 10)",
     "knn.cycle.reverse": "cycle k-NN, targets first (k = 10)",
     "cknna": "CKNNA (k = 10)",
+    "cka.minibatch": "linear CKA (debiased, minibatches)",
+    "cka.rbf": "Gaussian CKA (debiased)",
+    "units.one_to_one": "units matched one to one, r",
+    "units.soft": "units matched softly, r",
+    "bures": "Bures distance",
+    "wasserstein.sliced": "sliced Wasserstein distance",
+    "gw.distance": "Gromov-Wasserstein distance",
+    "gw.matching": "stimuli matched by Gromov-Wasserstein",
+    "choice.2afc": "answers given too, 2AFC",
+    "choice.odd": "answers given too, odd one out",
+    "isc.loo": "inter-subject correlation (leave one out)",
+    "link.top1": "nearest stimulus has the same label",
+    "link.ari": "clusters and labels, adjusted Rand index",
 }
+_MATCHINGS = {"affine": "affine map", "procrustes": "rotation", "local_cka": "local CKA"}
+_PAIRINGS = {"assignment": "pairs assigned rightly", "top1": "partner is nearest",
+             "top5": "partner among 5 nearest", "top10": "partner among 10 nearest"}
+METRIC_LABELS |= {f"match.{m}.{p}": f"{said} ({how})" for m, how in _MATCHINGS.items() for p, said in _PAIRINGS.items()}
 TWIN = re.compile(r"^(?P<base>.+)@random(\.(?P<seed>\d+))?$")
 
 
