@@ -8,7 +8,7 @@ import torch
 
 from neuroalign.alignment.cka_kernels import MIN_STIMULI, centre_kernels
 from neuroalign.alignment.feature_basis import check_pair, check_rows, compact_rows, host_of
-from neuroalign.linalg import resolve, to_numpy
+from neuroalign.linalg import resolve, to_numpy, to_tensor
 from neuroalign.stats import child_rng
 
 __all__ = ["BATCH", "BatchedRows", "minibatch_cka", "minibatch_score", "stream_cka"]
@@ -152,7 +152,7 @@ def minibatch_score(a: BatchedRows, b: BatchedRows) -> torch.Tensor:
 
 
 def _batch_kernel(values, device):
-    rows = torch.as_tensor(np.asarray(values, np.float64), device=device)
+    rows = to_tensor(np.ascontiguousarray(values, np.float64), device, torch.float64)
     size, rows = rows.abs().max(), rows - rows.mean(0)
     if rows.abs().max() <= 1e-7 * size:
         rows = torch.zeros_like(rows)  # what is left of a constant is rounding

@@ -10,7 +10,7 @@ from neuroalign.alignment import rsa
 from neuroalign.alignment.comparison_inputs import Models, Targets, match, select_controls, target_kind
 from neuroalign.alignment.metrics import Metric, resolve_metrics
 from neuroalign.alignment.rdm import DISTANCES
-from neuroalign.alignment.similarity import measure_grid, measure_null, measure_subsamples
+from neuroalign.alignment.similarity import draw_null, measure_grid, measure_null, measure_subsamples
 from neuroalign.data.scores import make
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve
@@ -20,6 +20,8 @@ from neuroalign.stats.rdm_ceilings import AVERAGING
 __all__ = ["compare"]
 
 KEEP = ("null", "bootstrap", "subject_score")
+NULLS = {"sides": "sides of single stimuli swapped (p: that the two sides differ)",
+         "clouds": "the model replaced by Gaussian clouds of its covariance"}
 _VARIABLES = ("score", "ceiling", "ceiling_lower", "null_mean", "null_sd", "p", "q", "p_max", "ci_low", "ci_high",
               "n")
 
@@ -152,8 +154,8 @@ def _feature_part(metric: Metric, models: Models, side: Targets, settings) -> di
     weights /= weights.sum(1, keepdims=True)
     part = {"score": rows @ weights.T, "n": np.full((len(rows), side.n_cells), n), "rows": rows}
     if settings["permutations"] is not None:
-        part["null"] = measure_null(metric.method, models.arrays, side.arrays, settings["permutations"],
-                                    weights=weights, device=device)
+        drawn = draw_null(metric.null, settings["permutations"], settings["random_state"])
+        part["null"] = measure_null(metric.method, models.arrays, side.arrays, drawn, weights=weights, device=device)
     if settings["n_bootstraps"]:
         drawn = _half_samples(side, settings)
         values = measure_subsamples(metric.method, models.arrays, side.arrays, drawn, device=device) @ weights.T
@@ -182,6 +184,7 @@ def _warn_undefined(metric: Metric, rows, models: Models, side: Targets):
     if lost:
         family = "cka" if metric.name.startswith("cka.") else metric.name
         rows = " or rows of zeros" if "knn" in family or family == "cknna" else ""
+        rows += ", or the two sides do not share their features" if metric.null == "sides" else ""
         warn_user(f"{'CKA' if family == 'cka' else family} of {list_ids(lost)} is NaN: the features are constant or "
                   f"hold NaN{rows}.", f"undefined-{family}", lost)
 
@@ -207,10 +210,9 @@ def _finish(metric: Metric, part: dict) -> dict:
     empty = np.full(shape, np.nan)
     done |= dict.fromkeys(("null_mean", "null_sd", "p", "q", "p_max", "ci_low", "ci_high"), empty)
     if null is not None:
-        better = "greater" if metric.direction == "higher" else "less"
-        p = permutation_p(part["score"], null, alternative=better)
+        p = permutation_p(part["score"], null, alternative=metric.tail)
         done |= {"null_mean": null.mean(0), "null_sd": null.std(0), "p": p, "q": fdr(p, axis=1),
-                 "p_max": max_permutation_p(part["score"], null, alternative=better)}
+                 "p_max": max_permutation_p(part["score"], null, alternative=metric.tail)}
     if "bootstrap" in part:
         tails = np.array([1 - rsa.LEVEL, 1 + rsa.LEVEL]) / 2
         done["ci_low"], done["ci_high"] = _quantiles(part["bootstrap"], tails)
@@ -284,6 +286,9 @@ def describe(metrics, side: Targets, settings, control, parts, targets) -> dict:
     if any(m.name == "rsa.spearman" for m in metrics) and settings["ceiling"]:
         attrs["ceiling"] = (f"subjects' RDMs averaged by {settings['ceiling']}; beside rsa.spearman alone; NaN: "
                             "fewer than two subjects, or unreliable (lower bound at most 0)")
+    others = {m.name: NULLS[m.null] for m in metrics if m.null in NULLS}
+    if others:
+        attrs["null"] += "; " + "; ".join(f"{name}: {what}" for name, what in others.items())
     if control is not None:
         attrs["control"] = control if isinstance(control, (str, list, tuple)) else "given RDMs or features"
     intervals = {m.name: part["interval"] for m, part in zip(metrics, parts) if "interval" in part}

@@ -77,9 +77,12 @@ def max_over_layers(scores: xr.Dataset) -> xr.Dataset:
             where[:, :, i, j] = rows[place // len(columns)], columns[place % len(columns)]
             best_null[:, :, i, j] = np.nanmax(
                 null[:, :, rows][:, :, :, columns].reshape(*null.shape[:2], -1, *value.shape[3:]), 2)
+    # A null of equal sides asks whether the two differ; it has no best.
+    unasked = np.array([m in METRICS and METRICS[m].null == "sides" for m in map(str, scores["metric"].values)])
     lost = np.isneginf(best)
     best, best_null = np.where(lost, np.nan, best), np.where(lost, np.nan, best_null)
     p = permutation_p(best.astype(np.float32), best_null)  # the null was kept in float32: ties stay ties
+    p[unasked] = np.nan
     sign = sign.reshape(-1, *[1] * (best.ndim - 1))
     variables = {"score": sign * best, "null_mean": sign * best_null.mean(0), "null_sd": best_null.std(0), "p": p}
     if "n" in scores:

@@ -46,6 +46,10 @@ class Metric:
         Whether it controls for further RDMs.
     chance : float
         Value of unrelated data; NaN where it depends on the sizes.
+    null : {"labels", "sides", "clouds"}
+        What makes the null: stimulus labels of the model permuted (the two are unrelated), sides of single stimuli
+        swapped (the two have one distribution: p says that they differ), or the model replaced by Gaussian clouds of
+        its covariance (it is nearer than its spectrum alone would be).
     reference : str
     """
 
@@ -60,6 +64,12 @@ class Metric:
     per_subject: bool = False
     partial: bool = False
     chance: float = 0.0
+    null: str = "labels"
+
+    @property
+    def tail(self) -> str:
+        """Which side of the null p counts: ``"greater"`` or ``"less"``."""
+        return "less" if self.direction == "lower" and self.null != "sides" else "greater"
 
 
 _SUBJECTS = "mean over the subjects of a target of the {} with that subject's RDM"
@@ -76,6 +86,8 @@ _PWCCA = "Morcos, Raghu & Bengio 2018, NeurIPS"
 _SHAPE = "Williams et al. 2021, NeurIPS"
 _PREDICT = "Yamins et al. 2014, PNAS 111:8619"
 _HUH = "Huh et al. 2024, ICML"
+_MATCHING = "Khosla & Williams 2024, UniReps"
+_GROMOV = "Peyré, Cuturi & Solomon 2016, ICML"
 _CCA = "Hotelling 1936, Biometrika 28:321; Vinod 1976, J Econometrics 4:147 (ridge)"
 
 
@@ -129,6 +141,8 @@ def _feature_metrics() -> list[Metric]:
         *_cca_metrics(over),
         *_shape_metrics(over),
         *_neighbour_metrics(over),
+        *_unit_metrics(over),
+        *_transport_metrics(over),
     ]
 
 
@@ -175,6 +189,33 @@ def _neighbour_metrics(over: str) -> list[Metric]:
                cycle.format("targets and one in the features"), _HUH, symmetric=False, chance=unknown),
         Metric("cknna", "features", "cknna", "debiased CKA of cosine kernels, over pairs among the 10 nearest "
                f"neighbours on both sides; {over}", f"{_HUH}, released code", symmetric=False, chance=unknown),
+    ]
+
+
+def _unit_metrics(over: str) -> list[Metric]:
+    found = f"mean correlation in held-out stimuli of units matched {{}} in the training stimuli, 5 folds; {over}"
+    return [
+        Metric("units.one_to_one", "features", "units.one_to_one", found.format("one to one"), _MATCHING),
+        Metric("units.soft", "features", "units.soft", found.format("by transport (entropy 0.01)"), _MATCHING),
+    ]
+
+
+def _transport_metrics(over: str) -> list[Metric]:
+    unknown = float("nan")
+    return [
+        Metric("bures", "features", "bures", "Wasserstein distance of the Gaussians with the mean and covariance "
+               f"of each side, which must share their features; {over}",
+               "Dowson & Landau 1982, J Multivariate Anal 12:450", direction="lower", needs_pairs=False, chance=unknown, null="sides"),
+        Metric("wasserstein.sliced", "features", "wasserstein.sliced", "root mean square over 200 random directions "
+               f"of the 2-Wasserstein distance of the two sides, which must share their features; {over}",
+               "Bonneel et al. 2015, J Math Imaging Vis 51:22", direction="lower", needs_pairs=False, chance=unknown,
+               null="sides"),
+        Metric("gw.distance", "features", "gw.distance", "Gromov-Wasserstein distance (entropy 0.01) of the distances "
+               f"within each side, of mean 1; {over}", _GROMOV, direction="lower", needs_pairs=False, chance=unknown,
+               null="clouds"),
+        Metric("gw.matching", "features", "gw.matching", "share of stimuli of the model that the Gromov-Wasserstein "
+               f"coupling, which sees no labels, sends to themselves; {over}", _GROMOV, symmetric=False,
+               chance=unknown),
     ]
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuroalign.alignment import cca, cka, cka_minibatch, neighbours, shape
+from neuroalign.alignment import cca, cka, cka_minibatch, neighbours, shape, unit_matching
 from neuroalign.alignment.feature_basis import compact_rows, feature_basis
+from neuroalign.alignment.pair_measures import PAIRS
 from neuroalign.linalg import rows_per_chunk, to_numpy
+from neuroalign.stats import child_rng
 
-__all__ = ["MEASURES", "measure_grid", "measure_null", "measure_subsamples"]
+__all__ = ["MEASURES", "draw_null", "measure_grid", "measure_null", "measure_subsamples"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ def _batch_bytes(a, b):
     return 16 * len(a.rows) * a.rows.shape[-1] + 64 * max(map(len, a.batches)) ** 2
 
 
+def _unit_bytes(a, b):
+    return 8 * (4 * a.rows.shape[-2] * a.rows.shape[-1] + 8 * a.rows.shape[-1] * b.rows.shape[-1])
+
+
 def _loaded(values, device):
     return feature_basis(values, device, loadings=True)
 
@@ -92,6 +98,9 @@ MEASURES: dict[str, Measure] = {
                                  compact=False, least=12),
     "cknna": Measure(neighbours.nearest, neighbours.cknna_score, _knn_bytes, compact=False, least=12),
     "cka.minibatch": Measure(cka_minibatch.BatchedRows.of, cka_minibatch.minibatch_score, _batch_bytes, least=4),
+    "units.one_to_one": Measure(unit_matching.UnitRows.of, unit_matching.one_to_one_score, _unit_bytes, compact=False,
+                                least=15),
+    "units.soft": Measure(unit_matching.UnitRows.of, unit_matching.soft_score, _unit_bytes, compact=False, least=15),
 }
 # CKA of whole matrices has a null and subsamples of its own.
 _CKA = {"debiased": {"estimator": "debiased"}, "biased": {"estimator": "biased"}, "rbf": {"kernel": "rbf"}}
@@ -116,6 +125,9 @@ def measure_grid(method: str, xs, ys, *, device) -> tuple[np.ndarray, np.ndarray
     if method in _CKA:
         found = cka.cka_grid(xs, ys, **_CKA[method], device=device)
         return found, np.zeros(found.shape, bool)
+    if method in PAIRS:
+        found = np.array([[PAIRS[method].score(x, y, device) for y in ys] for x in xs])
+        return found, np.zeros(found.shape, bool)
     measure = _measure(method, len(xs[0]))
     left, right = _prepare_all(measure, xs, ys, device)
     scores = np.array([[float(measure.score(a, b)) for b in right] for a in left])
@@ -123,12 +135,28 @@ def measure_grid(method: str, xs, ys, *, device) -> tuple[np.ndarray, np.ndarray
     return scores, np.array(flags)
 
 
+def draw_null(null: str, permutations: np.ndarray, random_state: int) -> np.ndarray:
+    """Draw what a kind of null needs, as often as there are permutations.
+
+    Returns
+    -------
+    array
+        ``"labels"``: the permutations. ``"sides"``: bool (n_permutations, n_stimuli), which stimuli change sides.
+        ``"clouds"``: a seed each.
+    """
+    if null == "sides":
+        return child_rng(random_state, "sides").random(permutations.shape) < 0.5
+    if null == "clouds":
+        return child_rng(random_state, "clouds").integers(2**31, size=len(permutations))
+    return permutations
+
+
 def measure_null(method: str, xs, ys, permutations, *, weights, device) -> np.ndarray:
-    """Scores with the stimuli of `xs` permuted, the same way for all of them.
+    """Scores with the stimuli of `xs` permuted, the same way for all of them, or under another null of `draw_null`.
 
     Parameters
     ----------
-    permutations : int array of shape (n_permutations, n_stimuli)
+    permutations : int array of shape (n_permutations, n_stimuli), or other draws of `draw_null`
     weights : array of shape (n_cells, len(ys))
         Means over `ys` to return instead of each.
 
@@ -138,6 +166,9 @@ def measure_null(method: str, xs, ys, permutations, *, weights, device) -> np.nd
     """
     if method in _CKA:
         return cka.cka_null(xs, ys, permutations, **_CKA[method], weights=weights, device=device)
+    if method in PAIRS:
+        values = np.array([[PAIRS[method].null(x, y, permutations, device) for y in ys] for x in xs])
+        return np.moveaxis(values, 2, 0) @ weights.T
     measure = _measure(method, len(xs[0]))
     left, right = _prepare_all(measure, xs, ys, device)
     values = np.full((len(permutations), len(left), len(right)), np.nan)
@@ -155,6 +186,9 @@ def measure_subsamples(method: str, xs, ys, indices, *, device) -> np.ndarray:
     """Scores of subsamples of the stimuli (none twice), shape (n_resamples, len(xs), len(ys))."""
     if method in _CKA:
         return cka.cka_subsamples(xs, ys, indices, **_CKA[method], device=device)
+    if method in PAIRS:
+        return np.array([[[PAIRS[method].score(x[rows], y[rows], device) for y in ys] for x in xs]
+                         for rows in indices])
     measure = _measure(method, np.shape(indices)[1])
     if measure.compact:
         known = {id(v): compact_rows(np.asarray(v), device) for v in (*xs, *ys)}
