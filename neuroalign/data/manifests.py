@@ -92,12 +92,22 @@ class Manifest(_Strict):
     licence: str
     citation: str
     notes: str = ""
-    files: tuple[FileEntry, ...] = Field(min_length=1)
+    version: str = ""
+    home: str = ""
+    access: str = ""
+    read: str = ""
+    files: tuple[FileEntry, ...] = ()
     stimuli: Section | None = None
     responses: Section | None = None
     rdms: Section | None = None
     confounds: Section | None = None
     electrodes: Section | None = None
+
+    @model_validator(mode="after")
+    def _can_be_got(self):
+        if not self.files and not (self.home and self.access):
+            raise ValueError("files: list at least one, or say under 'home' and 'access' where and how to get the data")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self):
@@ -128,6 +138,9 @@ class Manifest(_Strict):
     def section(self, kind: str) -> Section:
         """Return the section of a kind, or raise a `ValueError` that says what the data set has instead."""
         found = getattr(self, check_option("kind", kind, SECTIONS))
+        if found is None and not self.offers and self.read:
+            raise ValueError(f"data set {self.name!r} is not loaded by name. {' '.join(self.read.split())} "
+                             f"{f'See {self.home}.' if self.home else ''}".strip())
         if found is None:
             raise ValueError(f"data set {self.name!r} has no {kind}; it has {', '.join(self.offers) or 'nothing'}.")
         return found

@@ -88,8 +88,15 @@ def sentence_table(manifest: Manifest, *, file: str, prefix: str, number: str, t
     return StimulusSet(table, manifest.name, provenance(manifest))
 
 
+def concept_names(manifest: Manifest, *, file: str, column: str) -> StimulusSet:
+    """Names of concepts, ``bat1`` and ``ice_cream``: the text has no trailing digits and no underscores."""
+    ids = pd.read_csv(fetch_file(manifest, file), keep_default_na=False, dtype=str)[column]
+    table = pd.DataFrame({"text": ids.str.rstrip("0123456789").str.replace("_", " ").to_list()}, index=ids.to_list())
+    return StimulusSet(table, manifest.name, provenance(manifest))
+
+
 STIMULI = {f.__name__: f for f in (mat_images, image_files, textgrid_words, word_tables, pair_words, text_lines,
-                                   sentence_table)}
+                                   sentence_table, concept_names)}
 
 
 def _word_set(manifest: Manifest, words, onset, end, parent: str, more: dict | None = None) -> StimulusSet:

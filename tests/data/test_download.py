@@ -201,7 +201,7 @@ def test_availability_is_told_without_raising(server, tmp_path):
     absent = manifest_of({"name": "w", "url": server.address, "sha256": SHA},
                          {"name": "x", "package": "no-such-package", "path": "a"}, name="packaged")
     assert "pip install no-such-package" in why_unavailable(absent)
-    assert "Known: alice_fmri" in why_unavailable("no-such-data")
+    assert "alice_fmri" in why_unavailable("no-such-data")
     assert why_unavailable(good) == ""
 
 

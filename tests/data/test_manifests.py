@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from neuroalign.data import list_manifests, load_manifest
+from neuroalign.data import check_files, list_manifests, load_manifest, where_available, why_unavailable
 from neuroalign.data.manifests import find_manifest
 
 GOOD = {"name": "toy", "title": "t", "licence": "CC0", "citation": "nobody",
         "files": [{"name": "a.txt", "url": "https://example.org/a.txt"}]}
+
+BY_HAND = ("brain_treebank_recordings", "bold5000", "pereira2018", "natural_scenes", "things_eeg2", "zuco",
+           "algonauts2023", "algonauts2025", "lebel2023", "narratives")
+UNVERIFIED = ("ecog_speech", "things_spose")
 
 
 def write(path: Path, **changes) -> Path:
@@ -25,9 +29,22 @@ def test_every_packaged_manifest_is_valid_and_pinned():
     for name in names:
         manifest = load_manifest(name)
         assert manifest.name == name
-        assert manifest.offers
-        assert manifest.unverified == ()
+        assert manifest.offers or manifest.read
+        assert manifest.unverified == () or name in UNVERIFIED
         assert all(re.search(r"/[0-9a-f]{40}/", f.url) for f in manifest.files if f.url)
+
+
+def test_sets_that_must_be_got_by_hand_say_how():
+    for name in BY_HAND:
+        manifest = load_manifest(name)
+        assert manifest.files == () and manifest.home.startswith("https://")
+        assert where_available(name) == f"by hand: {manifest.home}"
+        said = why_unavailable(name)
+        assert said.startswith(f"{name}: unverified, the manifest knows neither files nor hashes.")
+        assert manifest.home in said
+        assert check_files(name) == []
+        with pytest.raises(ValueError, match=f"{name!r} is not loaded by name.*https://"):
+            manifest.section("responses")
 
 
 def test_a_path_wins_then_the_working_folder_then_the_package(tmp_path, monkeypatch):
@@ -64,7 +81,8 @@ def test_names_do_not_leave_the_folders(name):
     ({"title": None}, "title"),
     ({"colour": "red"}, "colour"),
     ({"name": "../toy"}, "name"),
-    ({"files": []}, "files"),
+    ({"files": []}, "files: list at least one, or say under 'home' and 'access'"),
+    ({"files": [], "home": "https://example.org"}, "files: list at least one"),
     ({"files": [{"name": "../a", "url": "https://x.org/a"}]}, r"files\.0\.name.*\.\."),
     ({"files": [{"name": "/a", "url": "https://x.org/a"}]}, r"files\.0\.name.*relative"),
     ({"files": [{"name": "C:\\a", "url": "https://x.org/a"}]}, r"files\.0\.name.*relative"),

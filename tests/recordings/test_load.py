@@ -214,6 +214,12 @@ def test_words_of_a_film_viewing():
         load_stimuli("brain_treebank", viewing="subject2_trial9")
 
 
+def test_concepts_of_things_have_readable_names(mirror):
+    found = load_stimuli("things_spose")
+    assert len(found) == 1854 and found.ids[0] == "aardvark"
+    assert found.table.text["bat1"] == "bat" and "ice cream" in set(found.table.text)
+
+
 def test_photographs_say_what_is_on_them():
     if not na.data.is_available("photographs"):
         pytest.skip("the package scikit-image is not installed")
