@@ -44,6 +44,8 @@ def methods(scores: xr.Dataset) -> str:
         said += _site_inference(attrs)
     else:
         said += _ceiling(attrs, scores) + _inference(attrs, scores)
+    if isinstance(attrs.get("paper_compat"), str):
+        said.append(f"Made {attrs['paper_compat']}")
     if attrs.get("random_state") is not None:
         said.append(f"Random state {attrs['random_state']}.")
     return " ".join(said)
@@ -111,7 +113,7 @@ def _encoding(attrs: dict, scores) -> list[str]:
         said.append(_nuisance(attrs))
     if attrs.get("repeats") == "average":
         said.append("Repeated presentations were averaged after the ceiling was computed.")
-    return said
+    return said + _beside(scores)
 
 
 def _nuisance(attrs: dict) -> str:
@@ -119,7 +121,21 @@ def _nuisance(attrs: dict) -> str:
     if not out_of:
         return f"Nuisance variables in every model, and alone as the baseline: {names}."
     what = {"both": "features and responses"}.get(out_of, out_of)
-    return f"Nuisance variables were regressed out of the {what} within the training rows of each fold: {names}."
+    said = f"Nuisance variables were regressed out of the {what} within the training rows of each fold: {names}."
+    if attrs.get("leftover"):
+        most = max(found["mean"] for found in attrs["leftover"].values())
+        said += f" What they still predicted of held-out residual features: R² {most:.2g} at most (mean over features)."
+    return said
+
+
+def _beside(scores) -> list[str]:
+    said = []
+    if "drift" in scores:
+        said.append("Beside the scores stands what a smooth function of the order of the samples reached on the same "
+                    "folds.")
+    if "shuffled" in scores:
+        said.append("Beside the scores stand those of the same features in other orders, fitted again.")
+    return said
 
 
 def _bands(attrs: dict) -> list[str]:

@@ -24,7 +24,8 @@ MISSING = {"ceiling": "unavailable", "median ceiling": "unavailable", "reliabili
 PROBABILITIES = ("p", "q", "p_max", "p of highest")
 HEADINGS = {"ci_low": "interval low", "ci_high": "interval high", "null_mean": "null mean", "null_sd": "null sd",
             "ceiling_lower": "ceiling, lower", "best_alpha": "alpha", "neuroid": "unit", "space_b": "space B",
-            "baseline": "nuisance alone", "p_max": "p (maximum)"}
+            "baseline": "nuisance alone", "drift": "time alone", "shuffled": "features shuffled",
+            "p_max": "p (maximum)"}
 
 
 def prose(text: str | Iterable[str]) -> Markup:

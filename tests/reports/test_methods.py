@@ -6,6 +6,7 @@ import pytest
 import neuroalign as na
 from neuroalign.data import make_features, make_responses
 from neuroalign.data import scores as scores_
+from neuroalign.errors import NeuroalignWarning
 from neuroalign.reports.facts import commit_of, glance, references, warning_rows
 from neuroalign.reports.methods import methods
 
@@ -124,6 +125,22 @@ def test_choices_within_the_folds_are_described(encoding):
                   "reliability of the repeats in its training rows, at least 0.2", "Layers, and models within a group"):
         assert words in said, words
     assert "alone as the baseline" not in said
+
+
+def test_what_stands_beside_the_scores_is_described(encoding):
+    scores = encoding.assign(drift=encoding.score * 0.1, shuffled=encoding.score * 0.0)
+    scores.attrs = encoding.attrs | {"residualize": '"features"',
+                                     "leftover": '{"a": {"mean": -0.01, "highest": 0.3}, "b": {"mean": 0.004}}'}
+    said = methods(scores)
+    for words in ("still predicted of held-out residual features: R² 0.004 at most", "smooth function of the order",
+                  "the same features in other orders"):
+        assert words in said, words
+    rng, ids = np.random.default_rng(0), [f"s{k}" for k in range(40)]
+    with pytest.warns(NeuroalignWarning, match="not calibrated"):
+        papers = na.alignment.subramaniam2024(make_features(rng.standard_normal((40, 3)), ids, model="m"),
+                                              make_responses(rng.standard_normal((40, 2)), ids, ["a", "b"]))
+    said = methods(papers)
+    assert "2406.14481, for comparison with its figures: not calibrated" in said and "40 stimuli" in said
 
 
 def test_only_dissimilarities_have_a_distance(comparison):
