@@ -20,6 +20,7 @@ _PUBLIC = {
     "subnetwork_overlap": "subnetworks",
     "total_correlation_bound": "contrastive_losses",
     "train_contrastive": "contrastive_training",
+    "train_projector": "projector",
 }
 
 __all__ = ["implicit_alignment", "modality_gap", "token_geometry", "vocabulary_projection", *_PUBLIC]

@@ -57,17 +57,17 @@ def test_what_is_foretold_equals_spearman_and_the_choice_is_named():
 def test_the_interval_covers_no_relation_and_is_wider_than_of_independent_pairs():
     """Encoders of random quality on both sides: the truth, 0, lies in 19 of 20 intervals or so."""
     inside, widths = 0, []
-    for seed in range(40):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         grids = [rng.standard_normal((8, 1)) + rng.standard_normal((1, 8)) + rng.standard_normal((8, 8))
                  for _ in range(2)]
         scores = make({"score": (("metric", "space", "space_b"), grids)},
                       {"metric": ["cka.debiased", "match.affine.top5"], "space": [f"a{k}" for k in range(8)],
                        "space_b": [f"b{k}" for k in range(8)]})
-        row = foretell(scores, n_bootstraps=150, random_state=seed).iloc[0]
+        row = foretell(scores, n_bootstraps=100, random_state=seed).iloc[0]
         inside += row["ci_low"] <= 0 <= row["ci_high"]
         widths.append(row["ci_high"] - row["ci_low"])
-    assert inside >= 34 and np.mean(widths) > 1.3 * 3.92 / np.sqrt(64)
+    assert inside >= 25 and np.mean(widths) > 1.3 * 3.92 / np.sqrt(64)
 
 
 def test_published_towers_pair_best_as_they_were_trained(mirror):
