@@ -1,0 +1,45 @@
+"""What share of intervals of 95 % holds what it is about, over at least 1,000 simulated cases each."""
+
+import numpy as np
+import pytest
+
+import neuroalign as na
+from neuroalign.alignment import site_tests
+from neuroalign.data import make_features, make_responses
+
+pytestmark = [pytest.mark.slow,
+              pytest.mark.filterwarnings("ignore:the (small|larg)est penalty:neuroalign.errors.NeuroalignWarning")]
+
+
+def differences(n, seed, n_sites=25, noise=1.5):
+    """One study of two models, the first of which sees more: difference and interval of each site."""
+    rng, ids = np.random.default_rng(seed), [f"s{k:03d}" for k in range(n)]
+    cause = rng.standard_normal((n, 3))
+    spaces = [make_features(cause + e * rng.standard_normal((n, 3)), ids, model=m) for m, e in (("a", 0.5), ("b", 1.0))]
+    Y = cause.sum(1, keepdims=True) / np.sqrt(3) + noise * rng.standard_normal((n, n_sites))
+    scores = na.encode(spaces, make_responses(Y, ids, [f"v{k}" for k in range(n_sites)]), metric="r.pooled",
+                       alphas=[1.0, 30.0, 1000.0], n_bootstraps=400, keep=["bootstrap"], random_state=seed)
+    tests = site_tests(scores, {"a > b": ("a::all", "b::all")})
+    return [tests[k].values.ravel() for k in ("score", "ci_low", "ci_high")]
+
+
+@pytest.mark.parametrize(("n", "least", "most"), [(100, 0.93, 0.97), (300, 0.98, 1.0)])
+def test_intervals_of_site_tests_hold_the_mean_over_studies(n, least, most):
+    # Fits vary where stimuli are few; with many they hardly do, and the widening is more than is needed.
+    found = np.array([differences(n, seed) for seed in range(50)])  # (studies, 3, sites)
+    mean = found[:, 0].mean()
+    held = ((found[:, 1] <= mean) & (mean <= found[:, 2])).mean()
+    assert least <= held <= most, held
+
+
+def test_intervals_of_debiased_cka_hold_the_population_value():
+    # y = x + noise of unit covariances: CKA of the population is tr(Sxy Syx) / (|Sxx| |Syy|) = .5.
+    held = []
+    for seed in range(50):
+        rng, ids = np.random.default_rng(seed), [f"i{k}" for k in range(80)]
+        x = rng.standard_normal((80, 5))
+        others = [make_features(x + rng.standard_normal((80, 5)), ids, model=f"b{k:02d}") for k in range(20)]
+        one = na.compare(make_features(x, ids, model="a"), others, metric="cka.debiased", n_permutations=0,
+                         n_bootstraps=200, device="cpu")
+        held.append((one.ci_low <= 0.5) & (one.ci_high >= 0.5))
+    assert 0.93 <= np.mean(held) <= 0.975, np.mean(held)
