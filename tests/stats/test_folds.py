@@ -135,3 +135,17 @@ def test_folds_of_other_data_are_refused():
         make_folds(make_folds("kfold", 10), 12)
     with pytest.raises(ValueError, match="in the training and the test set"):
         Folds(np.ones((1, 4), bool), np.ones((1, 4), bool), "own")
+
+
+def test_a_split_by_name_tests_the_groups_it_names():
+    films = np.array(["a", "a", "b", "b", "c", "c"])
+    (train, test), = make_folds({"test": ["b"]}, 6, groups=films)
+    assert train.tolist() == [0, 1, 4, 5] and test.tolist() == [2, 3]
+    folds = make_folds({"train": "a", "test": ["b", "c"]}, 6, groups=films)
+    assert folds.describe()["n_train"] == [2] and folds.describe()["fold_of_sample"] == [-1, -1, 0, 0, 0, 0]
+    with pytest.raises(ValueError, match="no group 'd'"):
+        make_folds({"test": ["d"]}, 6, groups=films)
+    with pytest.raises(ValueError, match="needs groups"):
+        make_folds({"test": ["a"]}, 6)
+    with pytest.raises(ValueError, match="expected 'test'"):
+        make_folds({"validation": ["a"]}, 6, groups=films)
