@@ -14,8 +14,8 @@ from neuroalign.stats import fdr as adjust
 __all__ = ["count_sites", "paired_differences", "site_tests"]
 
 SECOND_ORDER = 1000  # resamples of bins, under paper_compat
-NOT_CALIBRATED = ("with a bootstrap over time bins (paper_compat), whose p-values are not calibrated: bins overlap, and "
-                  "on differences that are none such a bootstrap gave 49 % false positives at .05. Report the default "
+NOT_CALIBRATED = ("with a bootstrap over time bins (paper_compat), whose p-values are not calibrated: bins overlap, "
+                  "and on differences that are none such a bootstrap gave 49 % false positives at .05. Report the default "
                   "beside them.")
 
 
