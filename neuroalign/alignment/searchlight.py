@@ -50,8 +50,8 @@ def searchlight_rsa(features, responses: xr.DataArray, *, radius: float | None =
     -------
     Dataset
         Scores (metric, space, neuroid) with coord ``n_sites``; q is adjusted over the sites of a space, p_max taken
-        against the best of all sites and spaces. Sites with too few neighbours for the distance are NaN;
-        stimuli for which a neighbour has no value are left out of that site (`n` says how many pairs are left).
+        against the best of all sites and spaces. Sites with too few neighbours for the distance are NaN; a
+        site that holds NaN has no score and stands in no neighbourhood.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def searchlight_rsa(features, responses: xr.DataArray, *, radius: float | None =
             raise NotAligned(f"responses have dims {responses.dims}; a searchlight needs (stimulus, neuroid). Average "
                              "presentations, select a time bin.")
         values = np.asarray(responses.transpose("stimulus", "neuroid").values)
-        around = _neighbourhoods_of(responses, radius, n_neighbours)
+        around = _neighbourhoods_of(responses, np.isfinite(values).all(0), radius, n_neighbours)
         models = Models(list(spaces), space_coords(spaces), arrays=[
             s.transpose(sample_dim(s), "feature").data for s in spaces.values()])
         condensed = models.dissimilarities(np.asarray(responses.stimulus_id), rdm, device)
@@ -211,13 +211,14 @@ def _distances(patterns, counts, metric):
     return found.sqrt() if metric == "euclidean" else found
 
 
-def _neighbourhoods_of(responses, radius, n_neighbours):
+def _neighbourhoods_of(responses, usable, radius, n_neighbours):
     lost = [c for c in "xyz" if c not in responses.coords]
     if lost:
         raise NotAligned(f"responses have no coord {list_ids(lost)} on neuroids (mm), so that neighbours are unknown.")
     groups = responses["subject"].values if "subject" in responses.coords else None
-    return neighbourhoods(np.stack([responses[c].values for c in "xyz"], 1), radius=radius,
-                          n_neighbours=n_neighbours, groups=groups)
+    xyz = np.where(usable[:, None], np.stack([responses[c].values for c in "xyz"], 1), np.nan)
+    found = neighbourhoods(xyz, radius=radius, n_neighbours=n_neighbours, groups=groups)
+    return [near if ok else near[:0] for near, ok in zip(found, usable)]
 
 
 def _score_blocks(condensed, values, around, method, rdm, permutations, names, device):
@@ -249,7 +250,8 @@ def _warn_lost(score, responses, around, rdm):
     lost = np.flatnonzero(np.isnan(score).all(0))
     if len(lost):
         ids = responses["neuroid_id" if "neuroid_id" in responses.coords else "neuroid"].values[lost]
-        few = sum(len(around[k]) < MIN_SITES[rdm] for k in lost)
-        warn_user(f"{list_ids(ids)} have no score: {few} stand with too few neighbours for the {rdm} distance (at "
-                  f"least {MIN_SITES[rdm]} sites), {len(lost) - few} hold NaN or constant responses, or a neighbour does.",
+        sizes = np.array([len(around[k]) for k in lost])
+        few = int(((sizes > 0) & (sizes < MIN_SITES[rdm])).sum())
+        warn_user(f"{list_ids(ids)} have no score: {int((sizes == 0).sum())} hold NaN (they stand in no "
+                  f"neighbourhood), {few} have too few neighbours for the {rdm} distance (at least {MIN_SITES[rdm]} sites).",
                   "lost-searchlights", ids)
