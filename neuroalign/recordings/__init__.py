@@ -6,6 +6,7 @@ from neuroalign.recordings.clean import clean, group_mean
 from neuroalign.recordings.events import language_aligned, read_events, vision_aligned
 from neuroalign.recordings.film_clock import FilmClock
 from neuroalign.recordings.images import from_nilearn, read_confounds
+from neuroalign.recordings.joining import join
 from neuroalign.recordings.load import load_confounds, load_electrodes, load_rdms, load_responses, load_stimuli
 from neuroalign.recordings.nwb import NwbRecording, open_nwb
 from neuroalign.recordings.painting import paint
@@ -32,6 +33,7 @@ __all__ = [
     "from_nilearn",
     "group_mean",
     "group_reliability",
+    "join",
     "language_aligned",
     "list_atlases",
     "load_confounds",

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroalign.data.dims import make_responses
-from neuroalign.errors import check_option, list_ids
+from neuroalign.errors import check_option, list_ids, warn_user
 from neuroalign.recordings.continuous import as_runs
 from neuroalign.recordings.events import check_inside, read_events
 from neuroalign.recordings.history import note_dropped
@@ -70,7 +70,7 @@ def bin_events(recording, events, *, tmin: float = -2.0, tmax: float = 2.0, wind
     if window * runs[0].sfreq < 1:
         raise ValueError(f"window: got {window:g} s, less than a sample ({1 / runs[0].sfreq:g} s).")
     table = _with_runs(read_events(events), runs)
-    parts, kept, dropped, template = [], [], [], None
+    parts, kept, dropped, template, holes = [], [], [], None, False
     for run in runs:
         own = table[table["run"].to_numpy() == run.name] if "run" in table else table
         own, reasons = check_inside(own, run.start, run.stop, window / 2 - tmin, tmax + window / 2,
@@ -79,10 +79,16 @@ def bin_events(recording, events, *, tmin: float = -2.0, tmax: float = 2.0, wind
         for rows in _stretches(own, run, steps, block):
             signal = _read(run, own["onset"].to_numpy()[rows], steps, window / 2 - tmin, tmax + window / 2)
             template = signal if template is None else template
-            parts.append(_means(signal, own["onset"].to_numpy()[rows], centres, window))
+            means, missing = _means(signal, own["onset"].to_numpy()[rows], centres, window)
+            parts.append(means)
+            holes = holes | missing
         kept.append(own)
     if not parts:
         raise ValueError("events: none is left.")
+    if np.any(holes):
+        ids = template["neuroid_id"].values[holes]
+        warn_user(f"bins: {len(ids)} of {len(holes)} neuroids have samples that are not finite; these are left out of "
+                  f"means, and a bin without any is NaN: {list_ids(ids)}.", "not-finite", ids)
     used = pd.concat(kept, ignore_index=True)
     out = _labelled(np.concatenate(parts), used, template, centres)
     out = note_dropped(out.assign_attrs(template.attrs), template, dropped)
@@ -143,19 +149,29 @@ def _read(run, onsets, steps, before: float, after: float) -> xr.DataArray:
     return preprocess(run.read(onsets[0] - before - reach, onsets[-1] + after + reach), steps)
 
 
-def _means(signal: xr.DataArray, onsets, centres, window: float) -> np.ndarray:
-    """Return the means over windows, (event, neuroid, bin), by differences of cumulative sums."""
+def _means(signal: xr.DataArray, onsets, centres, window: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means over windows, (event, neuroid, bin), by differences of cumulative sums; and who has holes."""
     values, times = signal.transpose("time", "neuroid").values, signal["time"].values.astype(float)
     sfreq = float(signal.attrs["sfreq"])
     edges = np.stack([centres - window / 2, centres + window / 2])
     out = np.empty((len(onsets), values.shape[1], len(centres)), np.float32)
+    holes = np.zeros(values.shape[1], bool)
     for k, onset in enumerate(onsets):
         first, last = np.ceil((onset + edges - times[0]) * sfreq - 1e-6).astype(int)
         low, high = first[0], last[-1]
         part = values[low:high].astype(np.float64)
-        total = np.concatenate([np.zeros((1, part.shape[1])), np.cumsum(part, axis=0)])
-        out[k] = ((total[last - low] - total[first - low]) / (last - first)[:, None]).T
-    return out
+        there = np.isfinite(part)
+        total, count = _running(np.where(there, part, 0)), _running(there)
+        found = count[last - low] - count[first - low]
+        with np.errstate(invalid="ignore"):
+            out[k] = ((total[last - low] - total[first - low]) / np.where(found > 0, found, np.nan)).T
+        holes |= (found < (last - first)[:, None]).any(0)
+    return out, holes
+
+
+def _running(table: np.ndarray) -> np.ndarray:
+    """Return cumulative sums down the rows, from a row of zeros on."""
+    return np.concatenate([np.zeros((1, table.shape[1])), np.cumsum(table, axis=0)])
 
 
 def _labelled(values, events: pd.DataFrame, template, centres) -> xr.DataArray:

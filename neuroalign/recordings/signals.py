@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.data.dims import sample_dim
-from neuroalign.errors import check_option
+from neuroalign.errors import check_option, list_ids, warn_user
 from neuroalign.recordings.history import note
 from neuroalign.recordings.references import bipolar, common_average, drop_channels, laplacian
 
@@ -266,12 +266,18 @@ def _by_run(responses: xr.DataArray, work, with_columns: bool = False) -> xr.Dat
     runs = _runs(responses)
     moved = responses.transpose("time", "neuroid")
     data, out = moved.values, np.empty(moved.shape, np.float32)
+    holes = ~np.isfinite(data).all(0)
+    if holes.any():
+        ids = responses["neuroid_id"].values[holes]
+        warn_user(f"signals: {len(ids)} of {len(holes)} neuroids have samples that are not finite, and become NaN in "
+                  f"the runs where they do: {list_ids(ids)}.", "not-finite", ids)
     for rows in runs:
         span = slice(rows[0], rows[-1] + 1)
         for start in range(0, data.shape[1], BLOCK):
             columns = slice(start, start + BLOCK)
             block = data[span, columns].astype(np.float64)
-            out[span, columns] = work(block, columns) if with_columns else work(block)
+            worked = work(block, columns) if with_columns else work(block)
+            out[span, columns] = np.where(np.isfinite(block).all(0), worked, np.nan)
     return moved.copy(data=out)
 
 

@@ -98,3 +98,17 @@ def test_what_cannot_be_binned_is_refused():
     with pytest.raises(ValueError, match="times of run 0 are not .* s apart"):
         gap = recording()
         bin_events(gap.isel(time=np.r_[0:3000, 3500:8000]), EVENTS)
+
+
+def test_samples_that_are_missing_spoil_their_own_bins_only():
+    signal = recording(sfreq=200.0)
+    signal.values[1010:1100, 1] = np.nan  # 5.05 to 5.5 s
+    events = pd.DataFrame({"onset": [5.0], "stimulus_id": ["a"]})
+    with pytest.warns(NeuroalignWarning, match="1 of 3 neuroids have samples that are not finite.*'A2'"):
+        found = bin_events(signal, events, tmin=-0.5, tmax=1.0, step=0.1)[0]
+    whole = bin_events(recording(sfreq=200.0), events, tmin=-0.5, tmax=1.0, step=0.1)[0]
+    assert np.isnan(found.values[1]).sum() == 3 and np.isfinite(found.values[[0, 2]]).all()  # 0.2 to 0.4 have none
+    clear = np.abs(found.time_bin - 0.275) > 0.3
+    np.testing.assert_array_equal(found[:, clear], whole[:, clear])
+    partly = found.sel(neuroid="A2", time_bin=0.1).item()
+    assert partly == pytest.approx(signal.values[1000:1010, 1].mean(), abs=1e-6)

@@ -8,6 +8,7 @@ import pytest
 from scipy.signal import hilbert
 
 from neuroalign.data import make_responses
+from neuroalign.errors import NeuroalignWarning
 from neuroalign.recordings import signals
 
 SFREQ = 1000.0
@@ -135,3 +136,11 @@ def test_what_cannot_be_filtered_is_refused(noise):
         signals.zscore(make_responses([[1.0]], ["a"], ["v"]))
     with pytest.raises(ValueError, match=r"attrs\['sfreq'\] .Hz. is not known"):
         signals.notch(make_responses(noise, np.arange(4000.0), list("abc"), dim="time"), 60)
+
+
+def test_missing_samples_cost_their_own_neuroid_and_run(noise):
+    values = noise.copy()
+    values[100, 1] = np.nan
+    with pytest.warns(NeuroalignWarning, match="1 of 3 neuroids have samples that are not finite.*'A2'"):
+        out = signals.band_pass(recording(values, run=np.repeat([0, 1], 2000)), 5, 50)
+    assert np.isnan(out[:2000, 1]).all() and np.isfinite(out[2000:]).all() and np.isfinite(out[:, [0, 2]]).all()
