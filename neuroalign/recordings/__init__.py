@@ -2,6 +2,7 @@
 
 from neuroalign.recordings.bids import BidsRecording, open_bids
 from neuroalign.recordings.bins import bin_events
+from neuroalign.recordings.cifti import from_cifti
 from neuroalign.recordings.clean import clean, group_mean
 from neuroalign.recordings.events import language_aligned, read_events, vision_aligned
 from neuroalign.recordings.film_clock import FilmClock
@@ -29,6 +30,7 @@ __all__ = [
     "bin_events",
     "clean",
     "condense",
+    "from_cifti",
     "from_mne",
     "from_nilearn",
     "group_mean",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from neuroalign.data.manifests import FileEntry, Manifest
-from neuroalign.errors import check_option, suggest
+from neuroalign.errors import check_option, list_ids, suggest
 
 __all__ = ["match_files", "provenance", "read_array", "read_numbers", "read_structs"]
 
@@ -57,13 +57,13 @@ def provenance(manifest: Manifest, **more) -> dict:
 
 
 def read_array(path, variable: str | None = None) -> np.ndarray:
-    """Read an array from .npy, .npz or .mat (v7.3 is HDF5), without unpickling anything.
+    """Read an array from .npy, .npz, .mat (v7.3 too) or .h5, without unpickling anything.
 
     Parameters
     ----------
     path : str or Path
     variable : str, optional
-        Its name inside .npz and .mat; may be left out where there is only one.
+        Its name inside .npz, .mat and .h5 (there ``group/name``); may be left out where there is only one.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -82,7 +82,9 @@ def read_array(path, variable: str | None = None) -> np.ndarray:
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{path.name}: truncated, or no MATLAB file: {error}") from None
         return content[_pick(path, variable, [k for k in content if not k.startswith("__")])]
-    raise ValueError(f"{path.name}: got suffix {suffix!r}, expected .npy, .npz or .mat.")
+    if suffix in (".h5", ".hdf5"):
+        return _read_hdf5(path, variable)
+    raise ValueError(f"{path.name}: got suffix {suffix!r}, expected .npy, .npz, .mat or .h5.")
 
 
 def read_structs(path, variable: str, fields) -> list[dict]:
@@ -110,6 +112,18 @@ def read_numbers(path, columns: int | None = None) -> np.ndarray:
     return values
 
 
+def _read_hdf5(path: Path, variable: str | None) -> np.ndarray:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            names: list[str] = []
+            file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) else None)
+            return file[_pick(path, variable, names)][()]
+    except OSError as error:
+        raise ValueError(f"{path.name}: truncated, or no HDF5 file: {error}") from None
+
+
 def _read_mat73(path: Path, variable: str | None) -> np.ndarray:
     """Read a numeric array of a MATLAB v7.3 file, with its axes in MATLAB's order."""
     import h5py
@@ -130,7 +144,7 @@ def _pick(path: Path, variable: str | None, names: list[str]) -> str:
         return names[0]
     if variable not in names:
         hint = suggest(variable, names) if variable else ""
-        raise ValueError(f"{path.name}: variable {variable!r} not found, it has {', '.join(map(repr, names))}.{hint}")
+        raise ValueError(f"{path.name}: variable {variable!r} not found, it has {list_ids(names)}.{hint}")
     return variable
 
 

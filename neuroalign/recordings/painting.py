@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.errors import list_ids
+from neuroalign.recordings.cifti import paint_cifti
 
 __all__ = ["as_surface", "describe_grid", "paint"]
 
@@ -27,14 +28,14 @@ def paint(values: xr.DataArray, like, *, fill: float = np.nan):
     values : DataArray (neuroid,) or (anything, neuroid)
         For example ``scores["score"].sel(metric="r.pooled", space=...)``; a second dim becomes the fourth axis.
     like : DataArray or nilearn masker
-        The Responses that `from_nilearn` made, or the masker that was used. Regions of a label image that was not a
-        file, of maps and of surface parcels need the masker.
+        The Responses that `from_nilearn` or `from_cifti` made, or the masker that was used. Regions of a label image
+        that was not a file, of maps and of surface parcels need the masker.
     fill : float
         Where there is no neuroid.
 
     Returns
     -------
-    Nifti1Image or SurfaceImage
+    Nifti1Image, SurfaceImage or Cifti2Image
 
     Examples
     --------
@@ -45,8 +46,8 @@ def paint(values: xr.DataArray, like, *, fill: float = np.nan):
         raise ValueError(f"paint: values have dims {values.dims}, expected ('neuroid',) or one more. Select a metric, "
                          "a space, ...: scores['score'].sel(metric=..., space=...).")
     if "unit" not in values.coords:
-        raise ValueError("paint: values have no coord 'unit' on 'neuroid'; only what `from_nilearn` read can be "
-                         "painted.")
+        raise ValueError("paint: values have no coord 'unit' on 'neuroid'; only what `from_nilearn` or "
+                         "`from_cifti` read can be painted.")
     table = np.atleast_2d(values.transpose(..., "neuroid").values.astype(np.float32))
     unit = values["unit"].values
     if len(set(unit.tolist())) < len(unit):
@@ -189,7 +190,8 @@ def _paint_vertices(grid, values, table, fill):
     return as_surface({side: part[:, 0] if len(table) == 1 else part for side, part in data.items()})
 
 
-_PAINTERS = {"voxels": _paint_voxels, "spheres": _paint_spheres, "labels": _paint_labels, "vertices": _paint_vertices}
+_PAINTERS = {"grayordinates": paint_cifti, "voxels": _paint_voxels, "spheres": _paint_spheres,
+             "labels": _paint_labels, "vertices": _paint_vertices}
 
 
 def _by_masker(masker, table, unit, fill):

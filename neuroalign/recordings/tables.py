@@ -13,7 +13,7 @@ from neuroalign.recordings.rdms import condense, numbered_ids
 
 __all__ = ["is_array", "is_table", "read_ratings_table", "read_rdms", "read_responses", "read_triplets"]
 
-ARRAYS = (".npy", ".npz", ".mat")
+ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 SUFFIXES = (".csv", ".tsv", ".nc", *ARRAYS)
 MISSING = ("", "NaN", "NA", "n/a")  # and nan: a value that was not measured
 SAMPLE_COLUMNS = ("run", "repetition", "onset", "duration")
@@ -36,7 +36,7 @@ def read_responses(path, *, variable: str | None = None, stimulus_ids=None, tr: 
     Parameters
     ----------
     path : str or Path
-        ``.npy``, ``.npz`` or ``.mat`` (v7.3 too): an array of shape (n_samples, n_neuroids), with either
+        ``.npy``, ``.npz``, ``.mat`` (v7.3 too) or ``.h5``: an array (n_samples, n_neuroids), with either
         `stimulus_ids` or `tr`. ``.csv`` or ``.tsv``: a column ``stimulus_id`` (a stimulus in several rows makes them
         presentations) or ``time`` (seconds); ``run``, ``repetition``, ``onset``, ``duration`` where known; every
         other column is a neuroid. ``.nc``: a DataArray saved by xarray.
@@ -77,8 +77,9 @@ def read_rdms(path, *, variable: str | None = None, stimulus_ids=None, targets=N
     path : str or Path
         ``.csv`` or ``.tsv``, one of: columns ``stimulus_a``, ``stimulus_b`` and one column a target; the same with
         ``dissimilarity`` and ``region`` and/or ``subject`` (one row a pair and owner); or a square matrix with the
-        ids in the first column and in the header. ``.nc``: a DataArray saved by xarray. ``.npy``, ``.npz`` or
-        ``.mat`` (v7.3 too): a square matrix, several of shape (n_targets, n, n), or upper triangles in row order.
+        ids in the first column and in the header. ``.nc``: a DataArray saved by xarray. ``.npy``, ``.npz``,
+        ``.mat`` (v7.3 too) or ``.h5``: a square matrix, several of shape (n_targets, n, n), or upper triangles in
+        row order.
     variable : str, optional
         Its name inside .npz and .mat; may be left out where there is only one.
     stimulus_ids, targets : sequence of str, optional

@@ -20,7 +20,7 @@ def test_arrays_of_every_format(tmp_path):
         read_array(tmp_path / "a.npz", "secnd")
     with pytest.raises(ValueError, match="variable None not found"):
         read_array(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match=r"expected \.npy, \.npz or \.mat"):
+    with pytest.raises(ValueError, match=r"expected \.npy, \.npz, \.mat or \.h5"):
         read_array(tmp_path / "a.pkl")
 
 
@@ -48,6 +48,22 @@ def test_mat_7_3_has_its_axes_in_matlab_order(tmp_path):
     (tmp_path / "cut.mat").write_bytes(header + b"\0" * 512)
     with pytest.raises(ValueError, match=r"cut\.mat: truncated, or no MATLAB file"):
         read_array(tmp_path / "cut.mat")
+
+
+def test_hdf5_by_the_path_inside(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["ses-1/run-1"] = np.eye(2)
+    np.testing.assert_array_equal(read_array(tmp_path / "a.h5"), np.eye(2))
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["ses-1/run-2"] = np.zeros(3)
+    assert read_array(tmp_path / "a.h5", "ses-1/run-2").shape == (3,)
+    with pytest.raises(ValueError, match="variable None not found, it has 'ses-1/run-1', 'ses-1/run-2'"):
+        read_array(tmp_path / "a.h5")
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:600])
+    with pytest.raises(ValueError, match=r"cut\.h5: truncated, or no HDF5 file"):
+        read_array(tmp_path / "cut.h5")
 
 
 def test_struct_arrays_in_matlab_order(tmp_path):

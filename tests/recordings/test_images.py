@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"cut_bold\.nii is truncated or damaged"):
         from_nilearn(path, mask, tr=2)
-    with pytest.raises(ValueError, match="only what `from_nilearn` read can be painted"):
+    with pytest.raises(ValueError, match="only what `from_nilearn` or `from_cifti` read can be painted"):
         paint(na.data.make_responses([[1.0]], ["a"], ["v"])[0], mask)
     one = from_nilearn(image(volumes()), mask, tr=2)
     with pytest.raises(ValueError, match="several neuroids stand at one place"):
