@@ -36,7 +36,7 @@ def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
             row["p of highest"] = float(part["p_max"].values.flat[np.nanargmax(score)])
         for which, column in (("null_mean", "null"), ("ceiling", "ceiling")):
             if which in part and part[which].notnull().any():
-                row[f"median {column}"] = float(part[which].median())
+                row[column] = float(part[which].median())
         for which, column in (("p", "weak"), ("q", "strict")):
             tested = which in part and np.isfinite(part[which].values).any()
             row[column] = int((part[which].values < alpha).sum()) if tested else np.nan

@@ -136,8 +136,11 @@ def _summary(summary) -> Markup:
 
 def _glance(named) -> dict | None:
     rows = pd.DataFrame([row for name, s in named for row in facts.glance(name, s)])
-    last = [c for c in ("p of highest", "weak", "strict") if c in rows]
-    return _frame(rows[[c for c in rows if c not in last] + last], "glance")
+    first = [c for c in ("part", "of", "metric", "scores", "weak", "strict") if c in rows]
+    if "of" in rows and set(rows["of"]) == {"models"}:
+        first.remove("of")
+        rows = rows.drop(columns="of")
+    return _frame(rows[first + [c for c in rows if c not in first]], "glance")
 
 
 def _frame(rows, name: str, caption: str = "") -> dict | None:
