@@ -96,9 +96,10 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     n_permutations : int
         Permutations for p-values; each refits everything, the penalty included.
     n_bootstraps : int
-        Resamples of the held-out predictions for intervals (95 %, percentile): groups, blocks of a time series, or
-        stimuli, the same for all spaces, so that `neuroalign.data.scores.diff` can compare spaces in pairs (keep
-        ``"bootstrap"``). Nothing is fitted again: a refit would put copies of a stimulus into training and test.
+        Resamples of the held-out predictions for intervals (95 %, `neuroalign.stats.expanded_interval`): groups,
+        blocks of a time series, or stimuli, the same for all spaces, so that `neuroalign.data.scores.diff` can
+        compare spaces in pairs (keep ``"bootstrap"``). Nothing is fitted again: a refit would put copies of a
+        stimulus into training and test.
     null : {"auto", "shift", "block", "permute"}
         Circular shift (auto for a time series), order of blocks or groups, or order of rows (auto for independent
         stimuli). Without nuisance the responses are permuted, with nuisance the features (events before they are

@@ -40,7 +40,7 @@ def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutation
             result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
         if resampling:
             drawn = resampling.scores(fitter.measured(joint, Y), prediction, fitter.outer, metrics)
-            result["ci_low"], result["ci_high"] = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+            result["ci_low"], result["ci_high"] = resampling.interval(drawn, LEVEL)
             result["bootstrap"] = drawn if "bootstrap" in keep else None
         if n_permutations:
             result |= compare_with_null(design, joint, Y, observed, fitter, problem.layout, metrics, "null" in keep,

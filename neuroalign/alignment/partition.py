@@ -48,7 +48,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         Resamples of the held-out predictions for the intervals (0: none); nothing is fitted again. Units are
         contiguous blocks of a time series, groups, or stimuli, the same for all parts.
     level : float
-        Coverage of the (percentile) intervals.
+        Coverage of the intervals (expanded percentile, `neuroalign.stats.expanded_interval`).
     block : float, optional
         Seconds of a block of a time series; by default as in `encode`.
     keep : sequence of {"bootstrap"}
@@ -206,7 +206,7 @@ def _score_chunk(problem, models, Y, weights, resampling, level, keep) -> dict:
     found = {"score": weights @ r2, "best_alpha": alphas, "at_edge": np.array(edges), "solver": solvers}
     if resampling:
         resampled = np.einsum("ps,sbt->pbt", weights, resampled)
-        found["ci_low"], found["ci_high"] = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        found["ci_low"], found["ci_high"] = resampling.interval(resampled.swapaxes(0, 1), level)
         if keep:
             found["bootstrap"] = resampled.transpose(1, 0, 2).astype(np.float32)
     return found

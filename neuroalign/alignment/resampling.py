@@ -6,7 +6,7 @@ from neuroalign.alignment.problem import Problem
 from neuroalign.alignment.scoring import ENCODING_METRICS, score_moments
 from neuroalign.alignment.splits import block_samples
 from neuroalign.errors import warn_user
-from neuroalign.stats import make_resamples
+from neuroalign.stats import expanded_interval, make_resamples
 
 __all__ = ["Resampling"]
 
@@ -45,8 +45,8 @@ class Resampling:
         self.resamples = make_resamples(units, n_resamples, random_state=random_state, purpose="predictions")
         self.counts = self.resamples.counts().astype(float)
         if len(units) < FEW_UNITS:
-            warn_user(f"intervals rest on {len(units)} {self.kind}: with so few they are rough, and too narrow. More "
-                      "data, smaller blocks, or no resamples.", "few-blocks", count=len(units))
+            warn_user(f"intervals rest on {len(units)} {self.kind}: with so few they are rough. More data, "
+                      "smaller blocks, or no resamples.", "few-blocks", count=len(units))
 
     def sums(self, values: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
         """Sum rows (n_samples, n_targets), all tested ones or some, of each resample: (n_resamples, n_targets)."""
@@ -82,7 +82,11 @@ class Resampling:
                         out[:, k, some] = score_moments(metric, moved)
         return out
 
+    def interval(self, drawn: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the interval of resampled scores (n_resamples, ...), wider where units are few."""
+        return expanded_interval(drawn, self.counts.shape[1], level)
+
     def describe(self, level: float) -> str:
         """Say in words what was resampled."""
-        return (f"{level:.0%} percentile interval over {len(self.resamples):,} resamples of {self.kind} "
+        return (f"{level:.0%} expanded percentile interval over {len(self.resamples):,} resamples of {self.kind} "
                 f"({self.counts.shape[1]}) of the held-out predictions")

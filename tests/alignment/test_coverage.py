@@ -5,7 +5,10 @@ import pytest
 
 import neuroalign as na
 from neuroalign.alignment import site_tests
+from neuroalign.alignment.problem import set_up
+from neuroalign.alignment.resampling import Resampling
 from neuroalign.data import make_features, make_responses
+from neuroalign.simulate.brain import ar_noise
 
 pytestmark = [pytest.mark.slow,
               pytest.mark.filterwarnings("ignore:the (small|larg)est penalty:neuroalign.errors.NeuroalignWarning")]
@@ -43,3 +46,21 @@ def test_intervals_of_debiased_cka_hold_the_population_value():
                          n_bootstraps=200, device="cpu")
         held.append((one.ci_low <= 0.5) & (one.ci_high >= 0.5))
     assert 0.93 <= np.mean(held) <= 0.975, np.mean(held)
+
+
+@pytest.mark.parametrize(("ar", "least", "most"), [(0.5, 0.93, 0.97), (0.9, 0.92, 0.96)])
+def test_intervals_of_blocks_hold_the_correlation_of_fixed_predictions_in_a_time_series(ar, least, most):
+    # 1,500 samples, blocks of 50: 30 units.
+    rng, held, n, truth = np.random.default_rng(0), [], 1500, 0.4
+    for _ in range(40):
+        prediction, noise = (ar_noise(rng, n, 30, ar) for _ in range(2))
+        Y = truth * prediction + np.sqrt(1 - truth**2) * noise
+        times = np.arange(float(n))
+        setting = set_up(make_features(prediction[:, :1], times, model="m", dim="time"),
+                         make_responses(Y, times, [str(k) for k in range(30)], dim="time", kind="eeg", sfreq=1.0),
+                         alphas=[1.0])
+        resampling = Resampling(setting, 500, 50.0, 0)
+        drawn = resampling.scores(Y, prediction, setting.fitter.outer, ["r.pooled"])[:, 0]
+        low, high = resampling.interval(drawn, 0.95)
+        held.append((low <= truth) & (truth <= high))
+    assert least <= np.mean(held) <= most, np.mean(held)

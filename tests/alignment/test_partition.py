@@ -10,7 +10,7 @@ from neuroalign.alignment.partition import commonality
 from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of, diff, load, save, validate
 from neuroalign.errors import NeuroalignWarning
-from neuroalign.stats import make_resamples
+from neuroalign.stats import expanded_interval, make_resamples
 
 ALPHAS = [0.01, 1.0, 100.0, 1e4, 1e6]
 FEW = {"alphas": ALPHAS, "n_splits": 3, "n_inner_splits": 3}
@@ -117,7 +117,8 @@ def test_the_result_is_scores_and_says_how_it_was_made(tmp_path):
     assert scores.part.values.tolist() == ["model"] * 3 + ["unique"] * 2 + ["shared"]
     told = attrs_of(scores)
     assert told["analysis"] == "partition_variance" and told["method"] == "banded" and told["n_candidates"] == 6
-    assert told["interval"] == "95% percentile interval over 50 resamples of stimuli (90) of the held-out predictions"
+    assert told["interval"] == ("95% expanded percentile interval over 50 resamples of stimuli (90) of the held-out "
+                                "predictions")
     xr.testing.assert_identical(load(save(scores, tmp_path / "s.nc")), scores)
     delta = diff(scores, "a, unique", "b, unique")
     assert (delta.ci_low < delta.score).all() and (delta.score < delta.ci_high).all()
@@ -139,7 +140,7 @@ def test_intervals_resample_the_held_out_predictions():
         np.testing.assert_allclose(scores.bootstrap.sel(space="a, unique")[k, 0], r2["a + b"] - r2["b"], atol=1e-3)
         shared = r2["a"] + r2["b"] - r2["a + b"]
         np.testing.assert_allclose(scores.bootstrap.sel(space="a & b, shared")[k, 0], shared, atol=1e-3)
-    low, high = np.quantile(scores.bootstrap.values, [0.1, 0.9], axis=0)
+    low, high = expanded_interval(scores.bootstrap.values, 90, 0.8)
     np.testing.assert_allclose(scores.ci_low, low, atol=1e-5)
     np.testing.assert_allclose(scores.ci_high, high, atol=1e-5)
 

@@ -9,6 +9,7 @@ from neuroalign.alignment.resampling import Resampling
 from neuroalign.data import make_features, make_responses
 from neuroalign.data import scores as results
 from neuroalign.errors import NeuroalignWarning
+from neuroalign.stats import expanded_interval
 
 METRICS = ["r.pooled", "r.foldmean", "r2.pooled"]
 
@@ -43,7 +44,7 @@ def test_resampled_scores_equal_a_loop_over_resampled_rows():
             shares = [1 - ((Y[rows, v] - predicted[rows, v]) ** 2).sum() / ((Y[rows, v] - Y[rows, v].mean()) ** 2).sum()
                       for v in range(3)]
             np.testing.assert_allclose(kept.bootstrap.values[k, 2, space], shares, atol=1e-4)
-    np.testing.assert_allclose(kept.ci_low, np.quantile(kept.bootstrap, 0.025, axis=0), atol=1e-5)
+    np.testing.assert_allclose(kept.ci_low, expanded_interval(kept.bootstrap, 60)[0], atol=1e-5)
     assert np.all((kept.ci_low <= kept.score) & (kept.score <= kept.ci_high))
     assert "stimuli (60) of the held-out predictions" in kept.attrs["interval"]
 
@@ -79,7 +80,8 @@ def test_intervals_cover_the_correlation_of_fixed_predictions():
         features = make_features(prediction[:, :1], [f"s{i}" for i in range(n)], model="m")
         setting = set_up(features, make_responses(Y, list(features.stimulus_id.values), [str(k) for k in range(50)]),
                          alphas=[1.0])
-        drawn = Resampling(setting, 500, None, 0).scores(Y, prediction, setting.fitter.outer, ["r.pooled"])[:, 0]
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        resampling = Resampling(setting, 500, None, 0)
+        drawn = resampling.scores(Y, prediction, setting.fitter.outer, ["r.pooled"])[:, 0]
+        low, high = resampling.interval(drawn, 0.95)
         inside.append((low <= truth) & (truth <= high))
     assert 0.93 <= np.mean(inside) <= 0.97

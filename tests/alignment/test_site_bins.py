@@ -176,5 +176,7 @@ def test_what_does_not_fit_is_explained(scores):
         site_tests(scores, EQUAL, validation=other.sel(space=["a::all"]))
     with pytest.raises(ValueError, match="are not those of the scores"):
         site_tests(scores, EQUAL, validation=other.isel(neuroid=slice(5)))
+    with pytest.raises(ValueError, match="happened to do well there"):
+        site_tests(scores, EQUAL, validation=other, over="max")
     with pytest.raises(ValueError, match=r"bins: got '7.0', expected some of the time bins 0 to 0.475 s"):
         site_tests(scores, EQUAL, bins=[0.1, 7.0])
