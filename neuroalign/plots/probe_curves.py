@@ -69,7 +69,8 @@ def probe_curves(scores: xr.Dataset, metrics: Sequence[str] | None = None, *, ag
     Returns
     -------
     Figure
-        Bands are intervals; thin grey lines the mean of the null, or chance.
+        Bands are intervals; thin grey lines the mean of the null, or chance. Where several spaces of a line stand at
+        one place (the linear maps of a block), marks are these and the line is their mean.
     """
     scores_.validate(scores)
     names = [str(m) for m in scores["metric"].values]
@@ -135,17 +136,20 @@ def _line(axis, data, x, style, metric: str, alpha: float) -> set:
         return drawn
     x, data, score = x[known], data.isel(space=np.flatnonzero(known)), score[known]
     low, high = (data[n].values if n in data else np.full(len(x), np.nan) for n in ("ci_low", "ci_high"))
-    if np.isfinite(low).any():
+    places, owner = np.unique(x, return_inverse=True)
+    if len(places) < len(x):
+        drawn.add("several")
+    elif np.isfinite(low).any():
         axis.fill_between(x, low, high, color=style["color"], alpha=0.15, lw=0, zorder=2)
         drawn.add("interval")
     null = data["null_mean"].values if "null_mean" in data else np.full(len(x), np.nan)
     if np.isfinite(null).any():
-        axis.plot(x, null, color=GREY, lw=0.9, zorder=1)
+        axis.plot(places, _means(null, owner), color=GREY, lw=0.9, zorder=1)
         drawn.add("null")
     elif metric in CHANCE:
         axis.axhline(CHANCE[metric], color=GREY, lw=0.9, zorder=1)
         drawn.add("null")
-    axis.plot(x, score, color=style["color"], dashes=style["dashes"] or (None, None), zorder=4)
+    axis.plot(places, _means(score, owner), color=style["color"], dashes=style["dashes"] or (None, None), zorder=4)
     q = data["q"].values if "q" in data else np.full(len(x), np.nan)
     size = float(np.clip(60 / len(x), 2.2, 4.5))
     for part, face in ((np.isfinite(q) & (q < alpha), style["color"]), (np.isfinite(q) & (q >= alpha), "white"),
@@ -155,6 +159,10 @@ def _line(axis, data, x, style, metric: str, alpha: float) -> set:
     if np.isfinite(q).any():
         drawn.add("q")
     return drawn
+
+
+def _means(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    return np.bincount(owner, values) / np.bincount(owner)
 
 
 def _extras(drawn, alpha: float) -> list[tuple]:
@@ -187,6 +195,8 @@ def _caption(drawn, against: str, alpha: float) -> str:
         said.append("Thin grey lines: mean of the null, or chance.")
     if "q" in drawn:
         said.append(f"Open marks: q ≥ {alpha:g}.")
+    if "several" in drawn:
+        said.append("Lines are means over the marks at one place.")
     return " ".join(said)
 
 

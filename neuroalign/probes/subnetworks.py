@@ -14,13 +14,13 @@ from neuroalign.errors import collect_warnings, list_ids, warn_user
 from neuroalign.features.hooks import pinned
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.probes.batches import each_forward, meeting_layers
-from neuroalign.stats import child_seed, fdr, permutation_p
+from neuroalign.stats import child_rng, fdr, permutation_p
 
 __all__ = ["subnetwork_overlap", "wanda_mask"]
 
 
 def subnetwork_overlap(model: LoadedModel, stimuli: StimulusSet, *, a: str = "image", b: str = "text",
-                       sparsity: float = 0.5, n_random: int = 19, batch_size: int | None = None,
+                       sparsity: float = 0.5, n_random: int = 999, batch_size: int | None = None,
                        random_state: int = 0) -> xr.Dataset:
     """Compare the weights that are kept when a model is pruned for the tokens of one modality and of another.
 
@@ -35,7 +35,7 @@ def subnetwork_overlap(model: LoadedModel, stimuli: StimulusSet, *, a: str = "im
     sparsity : float
         Share of the weights of each output that is pruned.
     n_random : int
-        Pairs of random masks of the same sparsity: the null.
+        Draws of random masks of the same sparsity: the null.
     batch_size : int, optional
     random_state : int
 
@@ -71,13 +71,12 @@ def subnetwork_overlap(model: LoadedModel, stimuli: StimulusSet, *, a: str = "im
         if lost:
             warn_user(f"{len(lost)} linear maps do not see the tokens one by one, and are left out: {list_ids(lost)}.",
                       "no-token-input", lost)
-    generator = torch.Generator().manual_seed(child_seed(random_state, "random masks"))
+    rng = child_rng(random_state, "random masks")
     names, layers, streams, scores, nulls = [], [], [], [], []
     for name, sums in squares.items():
         part, layer = linear[name]
         masks = {key: wanda_mask(part.weight, value.sqrt(), sparsity) for key, value in sums.items()}
-        null = [_iou(*(_random_mask(part.weight.shape, sparsity, generator) for _ in range(2)))
-                for _ in range(n_random)]
+        null = _random_overlap(part.weight.shape, sparsity, n_random, rng)
         for one, other in ((a, b), (a, a), (b, b)):
             crossed = [_iou(masks[one, h], masks[other, 1 - h]) for h in (0, 1)]
             scores.append(np.mean(crossed))
@@ -115,8 +114,12 @@ def wanda_mask(weight: torch.Tensor, length: torch.Tensor, sparsity: float) -> t
     return mask.scatter_(1, value.argsort(1)[:, :pruned], False)
 
 
-def _random_mask(shape, sparsity: float, generator) -> torch.Tensor:
-    return wanda_mask(torch.rand(shape, generator=generator), torch.ones(shape[1]), sparsity)
+def _random_overlap(shape, sparsity: float, count: int, rng) -> np.ndarray:
+    """Overlap of random masks, without the masks: what two random sets of an output share is hypergeometric."""
+    outputs, inputs = shape
+    kept = inputs - int(inputs * sparsity)
+    shared = rng.hypergeometric(kept, inputs - kept, kept, (count, 2, outputs)).sum(-1)  # two ways to take the halves
+    return (shared / (2 * kept * outputs - shared)).mean(1)
 
 
 def _iou(one: torch.Tensor, other: torch.Tensor) -> float:
