@@ -184,7 +184,7 @@ def cka_case(estimator, size):
         for values in (x, y):
             rows = torch.from_numpy(values).double()
             rows = rows - rows.mean(0)
-            kernels.append((rows @ rows.T))
+            kernels.append(rows @ rows.T)
         k, l = kernels  # noqa: E741
         if estimator == "biased":
             return float((k * l).sum() / ((k * k).sum() * (l * l).sum()).sqrt())

@@ -84,6 +84,7 @@ _PUBLIC = {
     "shuffle_in_time": "controls",
     "search_pairs": "pair_search",
     "shift_subjects": "subjects",
+    "rsa_tests": "rsa_inference",
     "searchlight_rsa": "searchlight",
     "site_tests": "sites",
     "blind_pairs": "ratings",

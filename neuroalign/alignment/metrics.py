@@ -205,7 +205,8 @@ def _transport_metrics(over: str) -> list[Metric]:
     return [
         Metric("bures", "features", "bures", "Wasserstein distance of the Gaussians with the mean and covariance "
                f"of each side, which must share their features; {over}",
-               "Dowson & Landau 1982, J Multivariate Anal 12:450", direction="lower", needs_pairs=False, chance=unknown, null="sides"),
+               "Dowson & Landau 1982, J Multivariate Anal 12:450", direction="lower", needs_pairs=False,
+               chance=unknown, null="sides"),
         Metric("wasserstein.sliced", "features", "wasserstein.sliced", "root mean square over 200 random directions "
                f"of the 2-Wasserstein distance of the two sides, which must share their features; {over}",
                "Bonneel et al. 2015, J Math Imaging Vis 51:22", direction="lower", needs_pairs=False, chance=unknown,

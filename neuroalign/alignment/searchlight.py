@@ -253,5 +253,5 @@ def _warn_lost(score, responses, around, rdm):
         sizes = np.array([len(around[k]) for k in lost])
         few = int(((sizes > 0) & (sizes < MIN_SITES[rdm])).sum())
         warn_user(f"{list_ids(ids)} have no score: {int((sizes == 0).sum())} hold NaN (they stand in no "
-                  f"neighbourhood), {few} have too few neighbours for the {rdm} distance (at least {MIN_SITES[rdm]} sites).",
-                  "lost-searchlights", ids)
+                  f"neighbourhood), {few} have too few neighbours for the {rdm} distance (at least "
+                  f"{MIN_SITES[rdm]} sites).", "lost-searchlights", ids)
