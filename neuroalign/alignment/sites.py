@@ -98,9 +98,9 @@ def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple], *, metric: 
     if (over == "max" or paper_compat) and "time_bin" not in scores.dims:
         raise ValueError(f"scores: no time bins, which {'paper_compat' if paper_compat else 'over=max'!r} needs.")
     if over == "max" and validation is not None:
-        raise ValueError("over='max': the largest over bins that were chosen on validation favours a side that happened "
-                         "to do well there (8 to 13 % false positives at .05 where few bins pass). Take over='mean', or "
-                         "name bins of other data: bins=[...].")
+        raise ValueError("over='max': the largest over bins that were chosen on validation favours a side that "
+                         "happened to do well there (8 to 13 % false positives at .05 where few bins pass). Take "
+                         "over='mean', or name bins that other data chose: bins=[...].")
     metric = str(scores["metric"].values[0]) if metric is None else metric
     n_resamples, n_sites = scores.sizes["resample"], scores.sizes["neuroid"]
     smallest = 1 / (1 + (SECOND_ORDER if paper_compat else n_resamples))

@@ -166,6 +166,8 @@ def test_validation_scores_of_groups_and_joint_designs_have_the_names_of_the_enc
     joint = validation_scores(spaces, responses, joint=[["a::all"], ["a::all", "b::all"]], n_candidates=4, **FAST)
     assert joint.space.values.tolist() == ["a::all", "a::all + b::all"]
     np.testing.assert_allclose(joint.fold_score[:, :, 0], single.fold_score.sel(space="a::all"), atol=0.01)
+    fitted = na.encode_banded(spaces, responses, n_candidates=4, **FAST)
+    assert fitted.space.item() == joint.space.values[1]
     with pytest.raises(ValueError, match="alphas: one penalty leaves nothing to choose"):
         validation_scores(spaces, responses, alphas=[1.0])
 
