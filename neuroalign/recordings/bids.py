@@ -15,7 +15,7 @@ from neuroalign.recordings.sensors import from_mne
 __all__ = ["BidsRecording", "open_bids"]
 
 
-@dataclass
+@dataclass(repr=False)
 class BidsRecording:
     """The runs of one subject and task; made by `open_bids`.
 
@@ -36,6 +36,12 @@ class BidsRecording:
     events_files: dict = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     frame: str | None = None
+
+    def __repr__(self) -> str:
+        length = ", ".join(f"{name}: {raw.times[-1]:.0f} s" for name, raw in self.raws.items())
+        raw = next(iter(self.raws.values()))
+        return (f"<BidsRecording: {self.subject}, {len(raw.ch_names)} channels at {raw.info['sfreq']:g} Hz, runs "
+                f"{length}>")
 
     def runs(self) -> list[Run]:
         """Return what `bin_events` reads from."""

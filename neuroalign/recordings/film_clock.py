@@ -15,7 +15,7 @@ DRIFT = 1e-3  # relative difference that is worth a warning
 REACH = 60.0  # seconds that are extrapolated before the first and after the last trigger
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FilmClock:
     """Map seconds of a film to seconds of a recording and back.
 
@@ -39,6 +39,10 @@ class FilmClock:
     film: np.ndarray
     recording: np.ndarray
     piece: np.ndarray
+
+    def __repr__(self) -> str:
+        return (f"<FilmClock: {len(self.film)} triggers in {self.piece[-1] + 1} pieces, film {self.film.min():.1f} to "
+                f"{self.film.max():.1f} s>")
 
     @classmethod
     def from_triggers(cls, film, recording) -> "FilmClock":

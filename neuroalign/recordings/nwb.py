@@ -18,7 +18,7 @@ __all__ = ["NwbRecording", "open_nwb"]
 UNITS = {"mm": 1.0, "um": 1e-3, "m": 1e3}
 
 
-@dataclass
+@dataclass(repr=False)
 class NwbRecording:
     """One electrical series of an NWB file; made by `open_nwb`.
 
@@ -45,6 +45,10 @@ class NwbRecording:
     kind: str
     dropped: list[str]
     space: str
+
+    def __repr__(self) -> str:
+        return (f"<NwbRecording: {self.path.name}, {self.series!r}, {self.n_samples / self.sfreq:.0f} s at "
+                f"{self.sfreq:g} Hz, {len(self.neuroids)} electrodes, {len(self.dropped)} left out>")
 
     def runs(self) -> list[Run]:
         """Return what `bin_events` reads from."""

@@ -28,7 +28,7 @@ NEAR = 2e-3  # how far a rate estimated from triggers may lie from one of these
 WORDS = ("text", "full_word", "word")  # columns that hold the words
 
 
-@dataclass
+@dataclass(repr=False)
 class TreebankRecording:
     """One viewing of one subject; made by `open_treebank`.
 
@@ -60,6 +60,10 @@ class TreebankRecording:
     n_samples: int = 0
     transcript: Path | None = None
     positions: pd.DataFrame | None = None
+
+    def __repr__(self) -> str:
+        return (f"<TreebankRecording: {self.path.stem}, {self.n_samples / self.sfreq:.0f} s at {self.sfreq:g} Hz, "
+                f"{len(self.labels)} contacts, {len(self.dropped)} left out, {self.clock or 'no triggers'}>")
 
     def read(self, start: float, stop: float) -> xr.DataArray:
         """Return the seconds from `start` to `stop`: ``(time, neuroid)``."""
