@@ -4,10 +4,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= out
 
-.PHONY: demo test nightly lint clean
+.PHONY: demo gallery test nightly lint clean
 
 demo: $(READY)
 	$(BIN)/neuroalign demo --out $(OUT)
+
+gallery: $(READY)
+	$(BIN)/python analyses/gallery.py --out $(OUT)/gallery
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"

@@ -81,7 +81,7 @@ def _groups(data: xr.Dataset) -> list[tuple[str, list]]:
     groups = []
     for (twin, base), part in table.groupby(["twin", "base"], sort=False):
         seeds = part["seed"].nunique()
-        name = base if not twin else f"{base}\nrandom weights" + (f", mean of {seeds}" if seeds > 1 else "")
+        name = base if not twin else f"{base}\nrandom weights" + (f"\nmean of {seeds}" if seeds > 1 else "")
         part = part.sort_values("depth", kind="stable")
         streams = part["stream"].nunique() > 1
         rows = []
@@ -152,7 +152,7 @@ def _separate(axis, groups, n_units: int) -> None:
 
 
 def _fit(name: str, inches: float) -> str:
-    return "\n".join(shorten(line, max(4, int(inches / 0.092))) for line in name.split("\n"))
+    return "\n".join(shorten(line, max(4, int(inches / 0.08))) for line in name.split("\n"))
 
 
 def _caption(data, groups, marked, alpha) -> str:

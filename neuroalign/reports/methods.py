@@ -167,6 +167,10 @@ def _comparison(attrs: dict, scores) -> list[str]:
                     f"rows, mean of {attrs['n_draws']:,} draws.")
     if attrs.get("selection"):
         said.append(_sentence(attrs["selection"]))
+    if attrs.get("sides") and isinstance(attrs["sides"], dict):
+        pairs = [" and ".join(map(str, side)) for side in list(attrs["sides"].values())[:3]]
+        more = len(attrs["sides"]) - len(pairs)
+        said.append(f"Sides: {'; '.join(pairs)}" + (f" and {more} more." if more else "."))
     if attrs.get("analysis") == "information_flow":
         said.append(f"Attention along each edge was blocked in a window of {attrs.get('window')} blocks around each "
                     "layer, and the change of the log probability of the answer measured.")

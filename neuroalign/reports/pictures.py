@@ -17,6 +17,7 @@ from neuroalign.plots.select import select, space_label, spaces_table
 __all__ = ["Picture", "comparison_pictures", "default_pictures"]
 
 MOST_BARS, MOST_SITES, MOST_PANELS = 4, 3, 6
+PROBED = ("shift", "epoch", "share", "depth")  # what curves of probes are drawn against
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def default_pictures(scores: xr.Dataset) -> list[Picture]:
         return [Picture(f) for f in _parts(scores)]
     if attrs_of(scores).get("analysis") == "site_tests":
         return [Picture(f) for f in _maps(scores, str(scores["metric"].values[0]))]
+    if scores["score"].dims == ("metric", "space"):
+        return [Picture(f) for f in _probes(scores)]
     pictures = []
     if "delay" in scores.coords and scores["delay"].dims == ("space",):
         scores = _along_delays(scores)
@@ -93,6 +96,18 @@ def _holds(scores, metric, ids, *spaces) -> bool:
     return ("neuroid" in scores["score"].dims and list(scores["neuroid"].values) == ids
             and {metric} <= set(map(str, scores["metric"].values))
             and set(spaces) <= set(map(str, scores["space"].values)))
+
+
+def _probes(scores) -> list[Figure]:
+    """Curves of what is measured of models alone: token by token similarity, or any other statistic."""
+    if attrs_of(scores).get("kind") == "implicit_alignment":
+        return [plots.alignment_curves(scores)]
+    places = [c for c in PROBED if c in scores.coords and scores[c].dims == ("space",) and scores[c].notnull().any()]
+    if places and scores.sizes["space"] > 1:
+        metrics = [str(m) for m in scores["metric"].values]
+        return [plots.probe_curves(scores, metrics[k:k + 6]) for k in range(0, len(metrics), 6)]
+    few = scores.sizes["space"] <= MOST_BARS
+    return [(plots.bars if few else plots.matrix)(scores, m) for m in map(str, scores["metric"].values)]
 
 
 def _parts(scores) -> list[Figure]:

@@ -142,3 +142,18 @@ def test_every_figure_offers_its_numbers(comparison, sites, tmp_path):
     scores, tests, _ = sites
     page = report([comparison(), scores, tests], tmp_path / "r.html").read_text()
     assert page.count(">PNG</a>") == page.count(">data (CSV)</a>") == 5
+
+
+def test_probes_become_curves_of_all_their_metrics(tmp_path):
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(24)]
+    sides = {stream: [make_features(rng.standard_normal((24, 6)) + (stream == "image"), ids, model="clip",
+                                    layer=f"b.{k}", stream=stream, depth=k / 2) for k in range(3)]
+             for stream in ("image", "text")}
+    gap = na.probes.modality_gap(sides["image"], sides["text"], n_permutations=20, n_bootstraps=0)
+    pictures = default_pictures(gap)
+    assert len(pictures) == -(-gap.sizes["metric"] // 6)
+    drawn = [a for p in pictures for a in p.figure.axes if a.get_visible()]
+    assert len(drawn) == gap.sizes["metric"]
+    html = report(gap, tmp_path / "r.html").read_text()
+    assert "Modality gap" in html and "matched by stimulus id: 24" in html
