@@ -112,11 +112,14 @@ def _against_null(scores, metric) -> dict:
     found = {}
     for space in scores["space"].values:
         one = scores[["score", "null"]].sel(metric=metric, space=space)
-        score, null = one["score"].values.astype(float), one["null"].transpose("permutation", ...).values.astype(float)
-        together = np.concatenate([score[None], null])  # the score is one of them, if nothing is to be found
+        score, null = one["score"].values.astype(float), one["null"].transpose("permutation", ...).values
+        n = 1 + len(null)  # the score is one of them, if nothing is to be found
+        mean = (score + null.sum(0, dtype=float)) / n
+        squares = (score - mean)**2 + sum((part - mean)**2 for part in null)
         with np.errstate(invalid="ignore", divide="ignore"):
-            z = (together - together.mean(0)) / together.std(0)
-        found[str(space)] = (score, z[0], z[1:])
+            sd = np.sqrt(squares / n)
+            found[str(space)] = (score, (score - mean) / sd,
+                                 (null - mean.astype(null.dtype)) / sd.astype(null.dtype))  # large: no copy in float64
     return found
 
 

@@ -168,7 +168,7 @@ def paired_differences(scores: xr.Dataset, metric: str, pair, weights: np.ndarra
         values = [one[k].transpose(..., "neuroid", "time_bin").values for k in ("score", "bootstrap")]
         taken[space] = values if weights is None else [_average(v, weights) for v in values]
     gain, drawn = (np.stack([taken[a][k] - taken[b][k] for a, b in zip(better, other)]) for k in (0, 1))
-    return gain, _widening(results.attrs_of(scores)) * (drawn - gain[:, None])
+    return gain, _widening(results.attrs_of(scores)) * (drawn - gain[:, None].astype(drawn.dtype))
 
 
 def count_sites(tests: Sequence[xr.Dataset] | xr.Dataset, *, by: str | Sequence[str] = (), alpha: float = 0.05,

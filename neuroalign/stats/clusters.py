@@ -67,7 +67,7 @@ def cluster_test(statistic, null, *, adjacency=None, threshold: float = 2.0) -> 
     """
     from scipy.sparse import csr_array
 
-    statistic, null = np.asarray(statistic, float), np.asarray(null, float)
+    statistic, null = np.asarray(statistic, float), np.asarray(null)
     if statistic.ndim != 2 or null.shape[1:] != statistic.shape or not len(null):
         raise ValueError(f"cluster_test: got a statistic of shape {statistic.shape} and a null of {null.shape}, "
                          "expected (n_units, n_bins) and (n_permutations, n_units, n_bins).")
