@@ -15,18 +15,8 @@ import torch
 from neuroalign.alignment.band_fit import BandedFit
 from neuroalign.alignment.band_grams import DualGram, PrimalGram, Spectrum
 from neuroalign.alignment.band_refine import refine_deltas, solves_at_once
-from neuroalign.alignment.ridge import (
-    ALPHAS,
-    CACHE,
-    TargetBlock,
-    _safe_divide,
-    add_squared_errors,
-    check_alphas,
-    check_inner,
-    check_targets,
-    operations,
-    prepare_design,
-)
+from neuroalign.alignment.ridge import ALPHAS, CACHE, _safe_divide, add_squared_errors, operations
+from neuroalign.alignment.ridge_inputs import TargetBlock, check_alphas, check_inner, check_targets, prepare_design
 from neuroalign.errors import check_option
 from neuroalign.linalg import needs_float64, resolve, rows_per_chunk, thread_limit, to_numpy
 from neuroalign.stats import child_rng

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from neuroalign.alignment.lagged_series import LaggedSeries, Part, Sums
-from neuroalign.alignment.ridge import ALPHAS, SMALL, TargetBlock, check_alphas, check_inner, check_targets
+from neuroalign.alignment.ridge import ALPHAS, SMALL
+from neuroalign.alignment.ridge_inputs import TargetBlock, check_alphas, check_inner, check_targets
 from neuroalign.linalg import eigh_psd, needs_float64, resolve, rows_per_chunk, to_numpy
 
 __all__ = ["LaggedPlan", "plan_lagged"]

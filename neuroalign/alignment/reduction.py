@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuroalign.alignment.ridge import read_blocks
+from neuroalign.alignment.ridge_inputs import read_blocks
 from neuroalign.features.projection import RandomProjector
 from neuroalign.linalg import FoldKernel, eigenbasis, kernel_eigenbasis
 

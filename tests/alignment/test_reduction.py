@@ -103,7 +103,7 @@ def test_kernels_added_up_over_blocks_equal_a_design_in_memory(standardize, monk
     options = {"alphas": np.logspace(-1, 3, 5), "standardize": standardize, "device": "cpu",
                "inner_folds": list(make_folds("kfold", 40, n_splits=4))}
     held, _ = plan_ridge(X[:40], X[40:], solver="primal", **options).predict(Y[:40])
-    monkeypatch.setattr("neuroalign.alignment.ridge.COLUMNS", 16)
+    monkeypatch.setattr("neuroalign.alignment.ridge_inputs.COLUMNS", 16)
     plan = plan_ridge(X[:40], X[40:], **options)
     streamed, _ = plan.predict(Y[:40])
     assert plan.solver.startswith("dual")
@@ -115,7 +115,7 @@ def test_features_larger_than_what_is_read_at_once_come_from_a_memory_map(tmp_pa
     mapped = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, X.shape)
     mapped[:] = X
     lazy, widest = features.copy(data=np.load(tmp_path / "x.npy", mmap_mode="r")), []
-    monkeypatch.setattr("neuroalign.alignment.ridge.COLUMNS", 64)
+    monkeypatch.setattr("neuroalign.alignment.ridge_inputs.COLUMNS", 64)
     read = Table.__getitem__
 
     def spy(self, key):

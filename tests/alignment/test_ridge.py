@@ -201,7 +201,7 @@ def test_many_targets_in_chunks_equal_few(monkeypatch):
     folds = make_folds("kfold", 60, n_splits=4)
     whole = ridge_cv(X, Y, alphas=ALPHAS, inner_folds=folds)
     monkeypatch.setattr("neuroalign.alignment.ridge.rows_per_chunk", lambda *a, **k: 5)
-    monkeypatch.setattr("neuroalign.alignment.ridge.COLUMNS", 3)
+    monkeypatch.setattr("neuroalign.alignment.ridge_inputs.COLUMNS", 3)
     parts = ridge_cv(X, Y, alphas=ALPHAS, inner_folds=folds)
     np.testing.assert_allclose(parts.coef, whole.coef, rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(parts.best_alpha, whole.best_alpha)

@@ -1,0 +1,120 @@
+"""What a ridge regression is given: features read by blocks of columns, targets by blocks, and their checks."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neuroalign.errors import list_ids
+from neuroalign.linalg import standardisation, to_numpy
+
+__all__ = ["TargetBlock", "check_alphas", "check_inner", "check_targets", "prepare_design", "read_blocks"]
+
+COLUMNS = 4096  # columns of a memory map that are read at a time
+
+
+@dataclass(frozen=True)
+class TargetBlock:
+    """Some targets, centred and scaled, with what brings them back."""
+
+    values: torch.Tensor
+    mean: np.ndarray
+    sd: np.ndarray
+    valid: np.ndarray
+
+    @classmethod
+    def of(cls, block, like: torch.Tensor) -> "TargetBlock":
+        """Centre and scale a block of targets; those with NaN or without spread become zeros, not valid."""
+        block = to_numpy(block) if isinstance(block, torch.Tensor) else np.asarray(block)
+        wide = block.astype(np.float64)
+        finite = np.isfinite(wide).all(0)
+        wide = np.where(finite, wide, 0.0)
+        mean = wide.mean(0)
+        wide -= mean
+        sd = np.sqrt((wide**2).mean(0))
+        valid = finite & (sd > 1e-7 * np.abs(mean)) & (sd > 0)
+        wide /= np.where(valid, sd, np.inf)
+        return cls(torch.as_tensor(wide, dtype=like.dtype, device=like.device), mean, sd, valid)
+
+
+def prepare_design(X, X_test, standardize, device, dtype):
+    """Stack training and test rows, centred (and scaled) by the training rows; columns are read in chunks."""
+    n, p = np.shape(X)
+    n_all = n + (0 if X_test is None else len(X_test))
+    design = torch.empty(n_all, p, dtype=dtype, device=device)
+    shift, factor = (torch.empty(p, dtype=_widest(device), device=device) for _ in range(2))
+    for part, block, shift[part], factor[part] in read_blocks(X, X_test, standardize, device, dtype):
+        design[:, part] = block
+    return design, shift, factor
+
+
+def read_blocks(X, X_test, standardize, device, dtype):
+    """Yield blocks of columns, training rows then test rows, centred (and scaled) by the training rows.
+
+    Yields
+    ------
+    part : slice of columns
+    block : tensor of shape (n_train + n_test, some)
+    shift, factor : tensor of shape (some,)
+    """
+    p = np.shape(X)[1]
+    if p == 0:
+        raise ValueError("X: it has no features.")
+    for start in range(0, p, COLUMNS):
+        part = slice(start, min(start + COLUMNS, p))
+        block = _as_tensor(X, part, device, _widest(device))
+        if not torch.isfinite(block).all():
+            bad = start + torch.nonzero(~torch.isfinite(block).all(0)).ravel().cpu().numpy()
+            raise ValueError(f"X: NaN or infinite values in features {list_ids(bad)}. Remove or fill them.")
+        shift, factor = standardisation(block, standardize)
+        if X_test is not None:
+            block = torch.cat([block, _as_tensor(X_test, part, device, block.dtype)])
+        yield part, ((block - shift) * factor).to(dtype), shift, factor
+
+
+def check_targets(Y, rows, n_samples) -> int:
+    """Return the number of targets; raise where they do not stand on the rows of the design."""
+    if np.ndim(Y) != 2:
+        raise ValueError(f"Y: got {np.ndim(Y)} dims, expected (n_samples, n_targets).")
+    n_rows = len(Y) if rows is None else len(rows)
+    if n_rows != n_samples:
+        raise ValueError(f"Y: {n_rows} rows, X has {n_samples}.")
+    return np.shape(Y)[1]
+
+
+def check_alphas(alphas) -> np.ndarray:
+    """Return the penalties as a float64 array; raise if one is not above 0."""
+    alphas = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
+    if alphas.ndim != 1 or not len(alphas) or not (np.isfinite(alphas) & (alphas > 0)).all():
+        raise ValueError(f"alphas: got {alphas.tolist()}, expected finite penalties above 0.")
+    return alphas
+
+
+def check_inner(inner_folds, n, n_alphas) -> list:
+    """Return the inner folds as a list; raise where a choice of penalties lacks them."""
+    if isinstance(inner_folds, str) or n_alphas == 1:
+        return []
+    if inner_folds is None:
+        raise ValueError(f"inner_folds: needed to choose between {n_alphas} alphas. Pass folds "
+                         "(neuroalign.stats.make_folds) or 'loo', or a single alpha.")
+    if not isinstance(inner_folds, Iterable):
+        raise TypeError(f"inner_folds: got {type(inner_folds).__name__}, expected Folds or (train, test) pairs.")
+    folds = list(inner_folds)
+    if len(folds) < 2:
+        raise ValueError(f"inner_folds: got {len(folds)}, expected at least 2.")
+    for train, test in folds:
+        if max(np.max(train), np.max(test)) >= n:
+            raise ValueError(f"inner_folds: they index row {max(np.max(train), np.max(test))}, X has {n} rows.")
+    return folds
+
+
+def _widest(device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _as_tensor(X, columns, device, dtype):
+    block = X[:, columns]
+    if isinstance(block, torch.Tensor):
+        return block.to(device=device, dtype=dtype)
+    return torch.as_tensor(np.array(block, dtype=np.float64)).to(device=device, dtype=dtype)
