@@ -10,6 +10,7 @@ import xarray as xr
 from torch import nn
 from torch.nn.functional import normalize
 
+from neuroalign.alignment.feature_basis import host_of
 from neuroalign.data.scores import make
 from neuroalign.errors import NotAligned, check_option, list_ids
 from neuroalign.linalg import resolve, thread_limit, to_numpy, to_tensor
@@ -99,7 +100,7 @@ def train_contrastive(inputs: Sequence, *, loss: str = "clip", dim: int = 64, ep
     """
     check_option("loss", loss, LOSSES)
     arrays = _check_inputs(inputs, loss)
-    n, device = len(arrays[0]), resolve(device)
+    n, device = len(arrays[0]), host_of(resolve(device))
     for name, value, least in (("dim", dim, 1), ("epochs", epochs, 1), ("batch_size", batch_size, 2),
                                ("every", every, 1)):
         if not isinstance(value, (int, np.integer)) or value < least:

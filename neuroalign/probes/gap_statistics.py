@@ -147,7 +147,8 @@ def _held_out(x, y, swap, folds: Folds) -> np.ndarray:
 
 
 def _centroids(x, y, swaps, halves) -> dict[str, Statistic]:
-    total, apart, n = (x + y).double().mean(0), (x - y).double().mean(0), len(x)
+    n, means = len(x), [side.sum(0, dtype=torch.float64) / len(x) for side in (x, y)]
+    total, apart = means[0] + means[1], means[0] - means[1]
 
     def measure(total, apart):
         first, second = (total + apart) / 2, (total - apart) / 2
@@ -169,7 +170,7 @@ def _cones(x, y, halves) -> dict[str, Statistic]:
     found = {}
     for name, side in (("cone.a", x), ("cone.b", y)):
         n = len(side)
-        score = float((side.double().sum(0).square().sum() - n) / (n * (n - 1)))
+        score = float((side.sum(0, dtype=torch.float64).square().sum() - n) / (n * (n - 1)))
         half = None
         if halves is not None:
             m = halves.sum(1).double()

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neuroalign.alignment.feature_basis import host_of
 from neuroalign.data.scores import attrs_of, make
 from neuroalign.errors import check_option, collect_warnings
 from neuroalign.linalg import resolve, thread_limit, to_numpy, to_tensor
@@ -77,7 +78,7 @@ def implicit_alignment(features, *, a: str = "image", b: str = "text", mode: Seq
     keep = [check_option("keep", k, ("bootstrap",)) for k in ([keep] if isinstance(keep, str) else keep)]
     if not modes or a == b:
         raise ValueError(f"mode, a, b: got {modes}, {a!r} and {b!r}, expected at least one mode and two streams.")
-    device = resolve(device)
+    device = host_of(resolve(device))
     with collect_warnings() as collected:
         layers = token_layers(features, (a, b))
         ids = layers[0].ids

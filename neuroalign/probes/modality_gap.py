@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 from neuroalign.alignment.dimensionality import participation_ratio
-from neuroalign.alignment.feature_basis import feature_basis
+from neuroalign.alignment.feature_basis import feature_basis, host_of
 from neuroalign.alignment.similarity import measure_grid, measure_null
 from neuroalign.data.scores import make
 from neuroalign.errors import collect_warnings
@@ -86,7 +86,7 @@ def modality_gap(a, b, *, k: Sequence[int] = (1, 5, 10), n_splits: int = 5, n_pe
     (True, 0.01)
     """
     _check_counts(n_permutations=n_permutations, n_refits=n_refits, n_bootstraps=n_bootstraps)
-    device = resolve(device)
+    device = host_of(resolve(device))
     with collect_warnings() as collected:
         pairs = match_pairs(a, b, on_missing)
         draws = _draw(pairs.ids, k, n_splits, n_permutations, n_refits, n_bootstraps, random_state)
@@ -135,7 +135,7 @@ def shift_sweep(a, b, shifts: Sequence[float] = tuple(np.linspace(-1, 1, 9)), *,
     shifts = np.asarray(shifts, float).ravel()
     if not len(shifts) or not np.isfinite(shifts).all():
         raise ValueError(f"shifts: got {shifts.tolist()}, expected finite numbers.")
-    device = resolve(device)
+    device = host_of(resolve(device))
     with collect_warnings() as collected:
         pairs = match_pairs(a, b, on_missing)
         draws = _draw(pairs.ids, k, n_splits, 0, 0, 0, random_state)
@@ -176,7 +176,7 @@ def pca_spectrum(a, b, *, on_missing: str = "error", device="auto") -> xr.Datase
     >>> pca_spectrum(image, text)["rank"].sel(side="both").item()
     5
     """
-    device, pairs = resolve(device), match_pairs(a, b, on_missing)
+    device, pairs = host_of(resolve(device)), match_pairs(a, b, on_missing)
     sides, most = ("a", "b", "both"), min(2 * len(pairs.ids), int(pairs.coords["n_features"].max()))
     explained = np.full((len(pairs.names), 3, most), np.nan)
     counts = {name: np.zeros((len(pairs.names), 3), kind)

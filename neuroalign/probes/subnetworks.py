@@ -139,7 +139,7 @@ def _input_squares(model: LoadedModel, stimuli, linear, tower: str, streams, bat
             for stream in streams:
                 for h in (0, 1):
                     picked = masks[stream] & (half == h)
-                    own[stream, h] = own[stream, h] + tokens[picked].double().square().sum(0).cpu()
+                    own[stream, h] = own[stream, h] + tokens[picked].float().square().sum(0).cpu().double()
 
         return before
 

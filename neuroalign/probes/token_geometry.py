@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neuroalign.alignment.feature_basis import host_of
 from neuroalign.data.scores import make
 from neuroalign.errors import list_ids
 from neuroalign.linalg import resolve, to_numpy, to_tensor
@@ -52,7 +53,7 @@ def token_geometry(features, *, streams: Sequence[str] = ("image", "text"), step
     streams = [streams] if isinstance(streams, str) else list(streams)
     if any(not isinstance(k, (int, np.integer)) or k < 1 for k in steps):
         raise ValueError(f"steps: got {list_ids(steps)}, expected numbers of layers of at least 1.")
-    device, layers = resolve(device), token_layers(features, streams)
+    device, layers = host_of(resolve(device)), token_layers(features, streams)
     ids, halves = layers[0].ids, None
     if n_bootstraps:
         halves = make_resamples(ids, n_bootstraps, kind="subsample", random_state=random_state).counts()

@@ -102,7 +102,7 @@ def _project(head: VocabularyHead, model: LoadedModel, side: TokenSide, norm: bo
                 sums = torch.zeros((len(side.counts), logp.shape[1]), dtype=torch.float64)
                 step = rows_per_chunk(16 * logp.shape[1], model.device)
             places = torch.as_tensor(owner[start:start + len(rows)])
-            sums.index_add_(0, places, logp.exp().double().cpu())
+            sums.index_add_(0, places, logp.exp().cpu().double())
         start += len(rows)
     return sums.numpy(), np.concatenate(entropy).astype(float), np.concatenate(best)
 
