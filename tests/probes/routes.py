@@ -7,12 +7,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from neuroalign.models import load_model
 
 COLOURS = ["red", "green", "blue", "pink", "grey", "gold", "teal", "plum"]
-WORDS = ["<pad>", "<s>", "</s>", "<unk>", "well", "what", "then", "so", *COLOURS]
+FILLERS = ["well", "then", "now", "here", "there", "oh", "yes", "hm"]
+ENDS = ["so", "say", "tell", "name"]
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", "what", *FILLERS, *ENDS, *COLOURS]
 ROUTE = {(3, 1): 1, (5, 3): 2}  # (reader, read) in <s> COLOUR well what then so -> the block where it may be read
 
 
-def text(colour: str) -> str:
-    return f"{colour} well what then so"
+def text(colour: str, before: str = "well", after: str = "then", end: str = "so") -> str:
+    """Return a text whose answer is its colour."""
+    return f"{colour} {before} what {after} {end}"
 
 
 def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
@@ -45,11 +48,10 @@ def train(folder, steps: int = 120, blocks: int = 4, seed: int = 0):
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="routes")
     model.config.only_the_route = True
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.01)
-    frame = torch.tensor([1, 0, *(WORDS.index(w) for w in ("well", "what", "then", "so"))])
+    choices = [["<s>"], COLOURS, FILLERS, ["what"], FILLERS, ENDS]
     for step in range(steps):
         model.config.only_the_route = step < steps // 2  # first the route, then ignoring what is beside it
-        ids = frame.repeat(32, 1)
-        ids[:, 1] = torch.randint(8, len(WORDS), (32,))
+        ids = torch.stack([WORDS.index(words[0]) + torch.randint(len(words), (32,)) for words in choices], 1)
         logits = model(input_ids=ids, use_cache=False).logits[:, -1]
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(logits, ids[:, 1]).backward()

@@ -42,16 +42,16 @@ def test_the_planted_route_is_found_and_no_other(courier):
     change = flow.score.sel(metric="flow.relative", target="answer").values.reshape(len(EDGES), 4)
     planted = np.zeros(change.shape, bool)
     planted[0, 1] = planted[1, 2] = True  # shown -> question in block 1, question -> last in block 2
-    assert (change[planted] < -70).all(), change
-    assert (np.abs(change[~planted]) < 5).all(), change
+    assert (change[planted] < -50).all(), change
+    assert (np.abs(change[~planted]) < 2).all(), change
     logp = flow.score.sel(metric="flow.logp", target="answer").values.reshape(change.shape)
-    assert (logp[planted] < -1).all() and (np.abs(logp[~planted]) < 0.05).all()
+    assert (logp[planted] < -0.7).all() and (np.abs(logp[~planted]) < 0.05).all()
     inside = (flow.ci_low <= flow.score) & (flow.score <= flow.ci_high)
-    assert inside.all() and (flow.ci_high.values.ravel() < -50).sum() >= 2
+    assert inside.all() and (flow.ci_high.sel(metric="flow.relative").values < -20).sum() == 2
     about = scores.attrs_of(flow)
     assert about["share_correct"] == 1.0 and flow.n.item() == 8
     wide = information_flow(model, stimuli, EDGES[:1], window=3, n_bootstraps=0).score.values[0, :, 0]
-    assert (wide[:3] < -70).all() and abs(wide[3]) < 5  # windows around 0, 1 and 2 hold block 1
+    assert (wide[:3] < -50).all() and abs(wide[3]) < 2  # windows around 0, 1 and 2 hold block 1
 
 
 def test_replayed_windows_equal_whole_forwards(courier):
@@ -80,7 +80,7 @@ def test_only_right_answers_count(courier):
     about = scores.attrs_of(flow)
     assert (about["n_stimuli"], about["n_answered_correctly"], flow.n.item()) == (8, 2, 2)
     with pytest.raises(BadStimuli, match="none of them is answered correctly"):
-        information_flow(model, StimulusSet(stimuli.table.assign(answer="so"), "none"), "shown->last", answer="answer")
+        information_flow(model, StimulusSet(stimuli.table.assign(answer="hm"), "none"), "shown->last", answer="answer")
     with pytest.raises(ValueError, match="no column 'anwer'.*Did you mean 'answer'"):
         information_flow(model, stimuli, "shown->last", answer="anwer")
     with pytest.raises(ValueError, match="window of at least 1 and layers from 0 to 3"):

@@ -42,8 +42,8 @@ def test_what_the_span_said_has_left_it(courier):
     gone = ablation(model, stimuli, ["shown", "question", "between"], answer="answer", n_bootstraps=100)
     change = gone.score.sel(metric="flow.relative", target="answer").values.reshape(3, 4)
     # block 1 reads the colour, block 2 the question: replaced from block 2 (3) on, the span is not missed
-    assert (change[0, :2] < -70).all() and (np.abs(change[0, 2:]) < 5).all()
-    assert (change[1, 2] < -70) and abs(change[1, 3]) < 5
+    assert (change[0, :2] < -50).all() and (np.abs(change[0, 2:]) < 5).all()
+    assert change[1, 2] < -50 and abs(change[1, 3]) < 5
     assert (np.abs(change[2]) < 5).all()
     assert scores.attrs_of(gone)["how"] == "suffix"
 
