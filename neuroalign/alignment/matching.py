@@ -29,7 +29,7 @@ TOPS = (1, 5, 10)
 MIN_ANCHORS = 12
 
 
-def match_spaces(features, others, *, method: str | Sequence[str] = METHODS, n_queries: int | None = None,
+def match_spaces(features, others, *, method: str | Sequence[str] = "affine", n_queries: int | None = None,
                  n_anchors: int | None = None, n_components: int | Sequence[int] | None = COMPONENTS,
                  reg: float | Sequence[float] = SHRINKAGE, n_draws: int = 3, n_permutations: int = 0,
                  on_missing: str = "error", keep=(), random_state: int = 0, device="auto") -> xr.Dataset:
@@ -65,7 +65,7 @@ def match_spaces(features, others, *, method: str | Sequence[str] = METHODS, n_q
         Scores (metric, space, space_b): ``match.METHOD.assignment`` is the share of queries that the best one-to-one
         assignment pairs rightly, ``match.METHOD.topK`` the share whose partner is among the K most similar, mean of
         both directions. ``null_mean`` is chance, by counting unless there are permutations; ``n`` the queries of a
-        draw.
+        draw. Attrs ``chosen``: components and shrinkage of each pair, method and draw.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def match_spaces(features, others, *, method: str | Sequence[str] = METHODS, n_q
     >>> x, ids = rng.standard_normal((80, 6)), [f"s{k:02d}" for k in range(80)]
     >>> a = make_features(x, ids, model="a")
     >>> b = make_features(x @ rng.standard_normal((6, 9)), ids, model="b")
-    >>> match_spaces(a, b, method="affine").score.sel(metric="match.affine.assignment").item()
+    >>> match_spaces(a, b).score.sel(metric="match.affine.assignment").item()
     1.0
     """
     methods = [check_option("method", m, METHODS) for m in ([method] if isinstance(method, str) else method)]
@@ -93,13 +93,16 @@ def match_spaces(features, others, *, method: str | Sequence[str] = METHODS, n_q
     with thread_limit(_operations([*models.arrays, *side.arrays])):
         left, right = (_prepare(names, arrays, device) for names, arrays in
                        ((models.names, models.arrays), (side.names, side.arrays)))
-        scores = np.array([[[_score_draw(a, b, *d, tops, options) for d in draws] for b in right] for a in left])
+        grid = [[[_score_draw(a, b, *d, tops, options) for d in draws] for b in right] for a in left]
+        scores = np.array([[[found for found, _ in cell] for cell in row] for row in grid])
         null = None
         if n_permutations:
             orders = row_permutations(len(side.ids), n_permutations, random_state=random_state)
-            null = np.array([[[np.mean([_score_draw(a, HeldOutRows(b.rows[order], True), *d, tops, options)
+            null = np.array([[[np.mean([_score_draw(a, HeldOutRows(b.rows[order], True), *d, tops, options)[0]
                                         for d in draws], axis=0) for b in right] for a in left] for order in orders])
-    attrs = {"n_anchors": len(draws[0][0]), "n_queries": len(draws[0][1]), "n_draws": n_draws,
+    chosen = {f"{a} x {b}": {m: [c[k] for _, c in cell] for k, m in enumerate(methods)}
+              for a, row in zip(models.names, grid) for b, cell in zip(side.names, row)}
+    attrs = {"chosen": chosen, "n_anchors": len(draws[0][0]), "n_queries": len(draws[0][1]), "n_draws": n_draws,
              "n_stimuli": len(side.ids), "n_components": n_components, "reg": reg, "n_permutations": n_permutations,
              "random_state": random_state, "warnings": collected}
     return _assemble(methods, tops, models, side, scores, null, keep, attrs)
@@ -279,8 +282,8 @@ def _assemble(methods, tops, models, side, scores, null, keep, attrs) -> xr.Data
     return make({k: (dims, v) for k, v in found.items()} | kept, coords, attrs)
 
 
-def _score_draw(a, b, anchors, queries, tops, options) -> np.ndarray:
-    """Scores of one draw, (n_methods, 1 + n_tops)."""
+def _score_draw(a, b, anchors, queries, tops, options) -> tuple[np.ndarray, list]:
+    """Scores of one draw, (n_methods, 1 + n_tops), and the components and shrinkage of each method."""
     chosen = _choose(a, b, anchors, options["methods"], options["n_components"], options["reg"],
                      options["random_state"])
     widest = {r: max((k for k, other in chosen if other == r and k), default=None) for _, r in chosen}
@@ -290,7 +293,7 @@ def _score_draw(a, b, anchors, queries, tops, options) -> np.ndarray:
         similarity = to_numpy(_similarity(*(v[:, :k] for v in variates[reg]), method))
         ranks = [retrieval_ranks(s) for s in (similarity, similarity.T)]
         out.append([matching_accuracy(similarity), *(np.mean([r <= k for r in ranks]) for k in tops)])
-    return np.array(out)
+    return np.array(out), chosen
 
 
 def _choose(a, b, anchors, methods, n_components, reg, random_state) -> list[tuple]:

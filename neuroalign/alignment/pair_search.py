@@ -63,7 +63,9 @@ def search_pairs(first, second, *, metric: Sequence[str] = ("cka.biased", "cka.d
     options = {"random_state": random_state, "device": device, "on_missing": on_missing}
     geometry = compare(first, second, metric=metric, n_permutations=n_permutations, **options)
     retrieval = match_spaces(first, second, **{"method": "affine"} | options | dict(matching or {}))
-    return concat([geometry, retrieval], dim="metric")
+    found = concat([geometry, retrieval], dim="metric")
+    found.attrs |= {k: retrieval.attrs[k] for k in ("chosen", "n_anchors", "n_queries", "n_draws")}
+    return found
 
 
 def foretell(scores: xr.Dataset, *, outcome: str = "match.affine.top5", n_bootstraps: int = 2000,
@@ -116,7 +118,8 @@ def foretell(scores: xr.Dataset, *, outcome: str = "match.affine.top5", n_bootst
         sign = -1 if metric in METRICS and METRICS[metric].direction == "lower" else 1
         value = sign * grid.sel(metric=metric).values
         spread = [_spearman(value[np.ix_(a, b)], wanted[np.ix_(a, b)]) for a, b in zip(*draws)]
-        low, high = np.nanquantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if spread else (np.nan, np.nan)
+        known = np.array(spread)[np.isfinite(spread)] if spread else []
+        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
         i, j = np.unravel_index(np.nanargmax(value), value.shape)
         rows.append({"metric": metric, "spearman": _spearman(value, wanted), "ci_low": low, "ci_high": high,
                      "n_pairs": value.size, "n_first": counts[0], "n_second": counts[1],

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neuroalign.cli import analyse, export, models, partition, probe, store, system
+from neuroalign.cli import analyse, export, match, models, partition, probe, store, system
 from neuroalign.cli.failures import EXPECTED, print_failure
 from neuroalign.errors import NeuroalignWarning
 
@@ -38,6 +38,8 @@ app.command("verify")(models.verify)
 app.command("encode")(analyse.encode)
 app.command("partition")(partition.partition)
 app.command("compare")(analyse.compare)
+app.command("match")(match.match)
+app.command("judge")(match.judge)
 app.command("report")(analyse.report)
 app.command("export")(export.export)
 app.command("demo")(system.demo)

@@ -16,6 +16,7 @@ from neuroalign.alignment import (
     matching_accuracy,
     retrieval_ranks,
 )
+from neuroalign.alignment.matching import METHODS
 from neuroalign.data import make_features
 from neuroalign.errors import NotAligned
 
@@ -72,8 +73,9 @@ def test_translation_equals_cca_and_a_map_written_out(method):
 def test_a_planted_subspace_is_found_where_the_spaces_agree_little():
     x, y = planted()
     assert abs(linear_cka(x, y)) < 0.05
-    found = match_spaces(*labelled(x, y), n_components=(3, 6, 12), reg=(0.01, 0.1), keep=["fold_score"])
-    whole = match_spaces(*labelled(x, y), n_components=None)
+    found = match_spaces(*labelled(x, y), n_components=(3, 6, 12), reg=(0.01, 0.1), keep=["fold_score"],
+                         method=METHODS)
+    whole = match_spaces(*labelled(x, y), n_components=None, method="local_cka")
     for method in ("affine", "procrustes", "local_cka"):
         assert found.score.sel(metric=f"match.{method}.assignment").item() > 0.75
         assert found.score.sel(metric=f"match.{method}.top5").item() > 0.95
@@ -88,6 +90,8 @@ def test_few_components_are_chosen_where_few_are_shared():
     best = na.alignment.matching._choose(*na.alignment.matching._prepare("xy", [x, y], na.linalg.resolve("cpu")),
                                          np.arange(200), ["affine"], (1, 4, 40), (0.01,), 0)
     assert best == [(4, 0.01)]
+    found = match_spaces(*labelled(x, y), n_components=(1, 4, 40), reg=0.01, n_draws=2)
+    assert na.scores.attrs_of(found)["chosen"] == {"a::all x b::all": {"affine": [[4, 0.01], [4, 0.01]]}}
 
 
 def test_unrelated_spaces_are_at_chance_and_related_ones_are_not():

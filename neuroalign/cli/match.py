@@ -1,0 +1,124 @@
+"""``neuroalign match`` and ``judge``: encoders that fit together, and models against the judgements of people."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuroalign.cli.analyse import Metrics, Missing, Out, Pooling, finish
+from neuroalign.cli.models import Device, Layers, Models, Quiet, Seed, Stimuli, Store, Streams, Zoo, layer_choice
+
+
+def match(
+    models: Models,
+    others: Annotated[list[str], typer.Option("--with", help="Models of the other side (repeat).")],
+    stimuli: Stimuli,
+    other_stimuli: Annotated[str | None, typer.Option("--with-stimuli", help="Stimuli of the other side, under the "
+                                                      "same ids: captions of the pictures.")] = None,
+    layers: Layers = ["all"],  # noqa: B006 (typer copies it)
+    streams: Streams = None,
+    pooling: Pooling = "mean",
+    metric: Metrics = None,
+    method: Annotated[list[str] | None, typer.Option(help="affine, procrustes, local_cka (repeat).")] = None,
+    queries: Annotated[int | None, typer.Option(help="Held-out stimuli; default: a quarter, at most 500.")] = None,
+    draws: Annotated[int, typer.Option(help="Draws of anchors and queries.")] = 3,
+    on_missing: Missing = "error",
+    store: Store = None,
+    out: Out = None,
+    device: Device = "auto",
+    random_state: Seed = 0,
+    quiet: Quiet = False,
+    zoo: Zoo = None,
+) -> None:
+    """Score all pairs of layers of two zoos: geometry, and retrieval of held-out stimuli through fitted maps."""
+    import neuroalign as na
+    from neuroalign.alignment import search_pairs
+    from neuroalign.data import scores as score_tools
+
+    options = {"layers": layer_choice(layers), "streams": streams, "pooling": pooling, "store": store,
+               "device": device, "random_state": random_state, "progress": not quiet, "zoo": zoo}
+    first = na.extract(list(models), na.load_stimuli(stimuli), **options)
+    second = na.extract(list(others), na.load_stimuli(other_stimuli or stimuli), **options)
+    scores = search_pairs(first, second, matching={"method": method or "affine", "n_queries": queries,
+                                                   "n_draws": draws}, on_missing=on_missing, device=device,
+                          random_state=random_state, **({"metric": tuple(metric)} if metric else {}))
+    _print_pairs(scores)
+    if out is not None:
+        print(f"scores: {score_tools.save(scores, out)}")
+
+
+def judge(
+    models: Models,
+    stimuli: Stimuli,
+    choices: Annotated[Path | None, typer.Option(help="Table of choices: columns a, b, c, odd (odd one out) or "
+                                                      "reference, a, b, choice; perhaps subject.")] = None,
+    ratings: Annotated[Path | None, typer.Option(help="Or of ratings: columns stimulus_a, stimulus_b, rating; perhaps "
+                                                      "subject.")] = None,
+    scale: Annotated[tuple[float, float] | None, typer.Option(help="Ends of the scale of the ratings: least and most "
+                                                                   "alike.")] = None,
+    layers: Layers = ["all"],  # noqa: B006
+    streams: Streams = None,
+    pooling: Pooling = "mean",
+    rdm: Annotated[str, typer.Option(help="Distance of features: cosine, correlation, euclidean or sqeuclidean.")]
+    = "cosine",
+    permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 1000,
+    bootstraps: Annotated[int, typer.Option(help="Resamples for the interval; 0 for none.")] = 0,
+    on_missing: Missing = "error",
+    store: Store = None,
+    out: Out = None,
+    device: Device = "auto",
+    random_state: Seed = 0,
+    quiet: Quiet = False,
+    zoo: Zoo = None,
+) -> None:
+    """Hold models against choices (2AFC, odd one out) or similarity ratings of people."""
+    import neuroalign as na
+    from neuroalign.alignment import compare_ratings, odd_one_out, ratings_to_rdms, two_afc
+    from neuroalign.recordings import read_ratings_table, read_triplets
+
+    if (choices is None) == (ratings is None):
+        raise typer.BadParameter("give --choices or --ratings, one of them.", param_hint="--choices")
+    if (ratings is None) != (scale is None):
+        raise typer.BadParameter("give it with --ratings, and only then: two numbers.", param_hint="--scale")
+    table = None if ratings is None else ratings_to_rdms(read_ratings_table(ratings), scale=scale)
+    call, trials = (None, None) if choices is None else _read_choices(choices, read_triplets, odd_one_out, two_afc)
+    features = na.extract(list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams,
+                          pooling=pooling, store=store, device=device, random_state=random_state, progress=not quiet,
+                          zoo=zoo)
+    options = {"rdm": rdm, "n_permutations": permutations, "n_bootstraps": bootstraps, "on_missing": on_missing,
+               "random_state": random_state, "device": device}
+    finish(call(features, trials, **options) if call else compare_ratings(features, table, **options), out)
+
+
+def _read_choices(path: Path, read_triplets, odd_one_out, two_afc):
+    """The call that a table of choices is for, and the table; ids are text."""
+    import pandas as pd
+
+    if path.suffix.lower() in (".csv", ".tsv") and path.is_file():
+        table = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", dtype=str)
+        if "reference" in table:
+            return two_afc, table
+    return odd_one_out, read_triplets(path)
+
+
+def _print_pairs(scores) -> None:
+    """One row a pair, the best retrieval first, with chance in the title; then what geometry foretells."""
+    from neuroalign.alignment import foretell
+    from neuroalign.cli.tables import print_table
+    from neuroalign.data import scores as score_tools
+
+    frame = score_tools.to_frame(scores)
+    names = [str(m) for m in scores["metric"].values]
+    wide = frame.pivot(index=["space", "space_b"], columns="metric", values="score")[names].reset_index()
+    asked = [m for m in names if m.startswith("match.")]
+    outcome = next(m for m in reversed(asked) if m.endswith(("top5", "top1")))
+    chance = frame[frame["metric"].isin(asked)].groupby("metric")["null_mean"].first()
+    about = score_tools.attrs_of(scores)
+    said = ", ".join(f"{m.split('.', 1)[1]} {chance[m]:.3g}" for m in asked)
+    shown = wide.sort_values(outcome, ascending=False).head(40)
+    print_table(shown, title=f"{len(wide)} pairs{', best 40' if len(wide) > 40 else ''}; {about['n_anchors']} anchors, "
+                             f"{about['n_queries']} queries, {about['n_draws']} draws. Chance: {said}")
+    sides = [len(set(scores[c].values)) for c in ("model", "model_b")]
+    if min(sides) > 1 and len(wide) >= 4:
+        print_table(foretell(scores, outcome=outcome), title=f"Does geometry foretell {outcome}? Rank correlation over "
+                                                             "pairs; resampled models for the interval")

@@ -1,0 +1,67 @@
+"""The commands ``neuroalign match`` and ``judge``, in this process."""
+
+import itertools
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from neuroalign.cli.main import app
+from neuroalign.data.scores import load
+
+WORDS = ["fox", "dog", "bank", "rain", "goal", "north", "news", "vote"]
+LAYERS = ("--layers", "encoder.layer.0", "--layers", "encoder.layer.5", "--stream", "all", "--quiet")
+
+
+def run(*args):
+    return CliRunner().invoke(app, list(map(str, args)))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write_texts(folder, n=24):
+    texts = [f"{a} and {b}" for a in WORDS for b in WORDS[:3]][:n]
+    (folder / "texts.csv").write_text("stimulus_id,text\n" + "\n".join(f"s{k},{t}" for k, t in enumerate(texts)))
+
+
+def test_pairs_are_searched_and_chance_is_printed(tmp_path):
+    write_texts(tmp_path)
+    out = run("match", "minilm", "minilm@random.0", "--with", "minilm", "--with", "minilm@random.1", "--stimuli",
+              "texts.csv", "--metric", "cka.debiased", "--queries", 8, "--draws", 1, "--out", "pairs.nc", *LAYERS[2:])
+    assert out.exit_code == 0, out.output
+    title = next(line for line in out.stdout.splitlines() if "4 pairs" in line)
+    assert "16 anchors, 8 queries, 1 draws" in title and "affine.assignment 0.125" in title
+    assert "affine.top5 0.625" in title and "Does geometry foretell match.affine.top5?" in out.stdout
+    scores = load(tmp_path / "pairs.nc")
+    same = scores.score.sel(metric="cka.debiased", space="minilm:encoder.layer.5:all",
+                            space_b="minilm:encoder.layer.5:all")
+    assert abs(same.item() - 1) < 1e-5
+
+
+def test_choices_and_ratings_are_judged(tmp_path):
+    write_texts(tmp_path, 8)
+    rng = np.random.default_rng(0)
+    shown = [rng.permutation(8)[:3] for _ in range(30)]
+    (tmp_path / "odd.csv").write_text("a,b,c,odd\n" + "\n".join(f"s{a},s{b},s{c},s{c}" for a, b, c in shown))
+    (tmp_path / "two.csv").write_text("reference,a,b,choice\n" + "\n".join(f"s{a},s{b},s{c},s{b}" for a, b, c in shown))
+    rows = [f"s{a},s{b},{(a * b) % 7 + k},p{k}" for k in range(2) for a, b in itertools.combinations(range(8), 2)]
+    (tmp_path / "ratings.csv").write_text("stimulus_a,stimulus_b,rating,subject\n" + "\n".join(rows))
+    asked = [(("--choices", "odd.csv"), ["choice.odd"]), (("--choices", "two.csv"), ["choice.2afc"]),
+             (("--ratings", "ratings.csv", "--scale", 0, 7), ["rsa.spearman", "rsa.pearson"])]
+    for options, metrics in asked:
+        out = run("judge", "minilm", "--stimuli", "texts.csv", *options, "--permutations", 9, "--out", "found.nc",
+                  *LAYERS)
+        assert out.exit_code == 0, out.output
+        assert set(metrics) <= set(load(tmp_path / "found.nc").metric.values) and metrics[0] in out.stdout
+
+
+def test_wrong_options_are_explained(tmp_path):
+    for options, words in (((), "one of them"), (("--ratings", "x.csv"), "two numbers"),
+                           (("--choices", "x.csv", "--scale", 0, 1), "only then"),
+                           (("--choices", "nothing.csv"), "no file 'nothing.csv'")):
+        out = run("judge", "minilm", "--stimuli", "texts.csv", *options)
+        said = f"{out.output} {out.exception}".replace("│", " ")
+        assert out.exit_code != 0 and words in " ".join(said.split())
