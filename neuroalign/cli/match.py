@@ -111,8 +111,8 @@ def _print_pairs(scores) -> None:
     names = [str(m) for m in scores["metric"].values]
     wide = frame.pivot(index=["space", "space_b"], columns="metric", values="score")[names].reset_index()
     asked = [m for m in names if m.startswith("match.")]
-    outcome = next(m for m in reversed(asked) if m.endswith(("top5", "top1")))
     chance = frame[frame["metric"].isin(asked)].groupby("metric")["null_mean"].first()
+    outcome = next((m for m in asked if m.endswith("top5") and chance[m] < 0.2), f"{asked[0].rsplit('.', 1)[0]}.top1")
     about = score_tools.attrs_of(scores)
     said = ", ".join(f"{m.split('.', 1)[1]} {chance[m]:.3g}" for m in asked)
     shown = wide.sort_values(outcome, ascending=False).head(40)
