@@ -1,7 +1,7 @@
 """Readers of recordings, judgements and stimuli, and the cleaning of time series."""
 
 from neuroalign.recordings.bids import BidsRecording, open_bids
-from neuroalign.recordings.bins import bin_events
+from neuroalign.recordings.bins import average_events, bin_events
 from neuroalign.recordings.cifti import from_cifti
 from neuroalign.recordings.clean import clean, group_mean
 from neuroalign.recordings.events import language_aligned, read_events, vision_aligned
@@ -27,6 +27,7 @@ __all__ = [
     "TreebankRecording",
     "add_positions",
     "assign_regions",
+    "average_events",
     "bin_events",
     "clean",
     "condense",

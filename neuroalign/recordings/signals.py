@@ -84,6 +84,8 @@ def filter_reach(steps: Sequence) -> float:
             edges = [options.get(k, d) for k, d in (("low", 70.0 if name == "high_gamma" else None),
                                                     ("high", 250.0 if name == "high_gamma" else None))]
             reach = max(reach, 2 * CYCLES / min(e for e in edges if e is not None))
+        elif name == "band_power":
+            reach = max(reach, 2 * CYCLES / min(low for low, _ in (options.get("bands") or BANDS).values()))
         elif name == "resample":
             reach = max(reach, 20 / options["sfreq"])
     return reach

@@ -9,7 +9,7 @@ import pytest
 
 from neuroalign.data import make_responses
 from neuroalign.errors import NeuroalignWarning
-from neuroalign.recordings import bin_events, preprocess
+from neuroalign.recordings import average_events, bin_events, preprocess
 from neuroalign.recordings.bins import bin_centres
 
 
@@ -47,7 +47,7 @@ def test_an_evoked_bump_stands_in_its_bin():
     assert found.dims == ("presentation", "neuroid", "time_bin")
     mean = found.mean(("presentation", "neuroid"))
     assert mean.sel(time_bin=0.4).item() == pytest.approx(0.5, abs=0.03)
-    assert float(mean.time_bin[mean.argmax()]) == pytest.approx(0.4, abs=0.051)
+    assert float(mean.idxmax("time_bin")) == pytest.approx(0.4, abs=0.051)
 
 
 def test_a_file_is_read_in_stretches_and_gives_the_same(tmp_path):
@@ -112,3 +112,37 @@ def test_samples_that_are_missing_spoil_their_own_bins_only():
     np.testing.assert_array_equal(found[:, clear], whole[:, clear])
     partly = found.sel(neuroid="A2", time_bin=0.1).item()
     assert partly == pytest.approx(signal.values[1000:1010, 1].mean(), abs=1e-6)
+
+
+def test_band_power_of_each_sentence():
+    """A rhythm that comes and goes: its power in the sentences is that of the sentence alone."""
+    t = np.arange(20000) / 200
+    amplitude = np.select([t < 30, t < 60], [1.0, 3.0], 2.0)
+    wave = amplitude * np.sin(2 * np.pi * 10 * t)
+    signal = make_responses(wave[:, None], t, ["Cz"], dim="time", kind="eeg", units="V", sfreq=200.0)
+    events = pd.DataFrame({"onset": [10.0, 40.0, 70.0], "duration": [5.0, 8.0, 3.0], "stimulus_id": ["a", "b", "c"]})
+    found = average_events(signal, events, steps=["band_power"])
+    assert found.dims == ("stimulus", "neuroid") and found.sizes["neuroid"] == 5
+    np.testing.assert_allclose(found.sel(neuroid="Cz.alpha"), [1, 9, 4], rtol=0.01)
+    np.testing.assert_allclose(average_events(signal, events)[0], wave[2000:3000].mean(), atol=1e-6)
+    np.testing.assert_allclose(average_events(signal, events, start=1, stop=2)[1], wave[8200:8400].mean(), atol=1e-6)
+    with pytest.raises(ValueError, match="durations of 'b' are missing or not above start=0 s"):
+        average_events(signal, events.assign(duration=[1, np.nan, 1]))
+    with pytest.raises(ValueError, match="without 'duration' .s., pass stop="):
+        average_events(signal, events[["onset", "stimulus_id"]])
+
+
+def test_stretches_say_the_same_only_once(tmp_path):
+    signal = recording(seconds=60, sfreq=200.0)
+    raw = mne.io.RawArray(signal.values.T * 1e-5, mne.create_info(["A1", "A2", "A3"], 200.0, "seeg"), verbose=False)
+    with pytest.warns(NeuroalignWarning, match="2 of 3 contacts lack a neighbour") as caught:
+        found = bin_events(raw, pd.DataFrame({"onset": np.arange(5, 55, 5.0)}), steps=["laplacian"], block=4.0)
+    assert len(caught) == 1 and found.label.values.tolist() == ["A2"]
+
+
+def test_a_rate_may_change_on_the_way():
+    signal = recording(seconds=60, sfreq=400.0)
+    steps = [("band_pass", {"low": 1, "high": 20}), ("resample", {"sfreq": 100})]
+    found = bin_events(signal, EVENTS, steps=steps, step=0.2)
+    whole = bin_events(signal, EVENTS, steps=steps[:1], step=0.2)
+    assert np.corrcoef(found.values.ravel(), whole.values.ravel())[0, 1] > 0.99  # their edges fall between samples

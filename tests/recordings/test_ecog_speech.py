@@ -46,4 +46,4 @@ def test_the_best_electrode_rises_after_the_onset_of_the_sound(ecog):
     mean = course.sel(neuroid="e11").mean("stimulus")
     before = mean[mean.time_bin < 0]
     high = (mean > before.mean() + 4 * before.std()) & (mean.time_bin > 0)
-    assert 0.1 <= float(mean.time_bin[high.argmax()]) <= 0.2
+    assert 0.1 <= float(mean.time_bin[int(np.argmax(high.values))]) <= 0.2

@@ -3,7 +3,16 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from nilearn.maskers import NiftiLabelsMasker, NiftiMasker, NiftiSpheresMasker, SurfaceMasker
+from nilearn.datasets import load_fsaverage
+from nilearn.maskers import (
+    NiftiLabelsMasker,
+    NiftiMapsMasker,
+    NiftiMasker,
+    NiftiSpheresMasker,
+    SurfaceLabelsMasker,
+    SurfaceMasker,
+)
+from nilearn.surface import SurfaceImage
 from scipy.stats import spearmanr
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.svm import LinearSVC
@@ -228,3 +237,34 @@ def test_haxby_decoding_and_geometry_are_those_published(mirror):
     assert spearmanr(odd, even).statistic == pytest.approx(0.7986, abs=1e-3)
     masker = NiftiMasker(nib.load(mirror / "haxby_slice" / "mask.nii.gz"), standardize=None)
     np.testing.assert_array_equal(paint(bold[3], bold, fill=0).get_fdata(), paint(bold[3], masker, fill=0).get_fdata())
+
+
+def test_maps_and_parcels_of_a_surface_are_painted_by_their_masker(atlas):
+    maps = np.stack([atlas == 3, atlas == 7], -1).astype(np.float32)
+    masker = NiftiMapsMasker(image(maps), standardize=None)
+    found = from_nilearn(image(volumes()), masker, tr=2)
+    assert found.neuroid_id.values.tolist() == ["map0", "map1"]
+    np.testing.assert_allclose(found[:, 1], volumes()[atlas == 7].mean(0), atol=1e-5)
+    with pytest.raises(ValueError, match=r"maps need the masker itself: paint\(values, masker\)"):
+        paint(found[0], found)
+    np.testing.assert_allclose(paint(found[0], masker).get_fdata()[atlas == 7], found.values[0, 1], atol=1e-5)
+
+    mesh = load_fsaverage("fsaverage5")["pial"]
+    labels = {side: np.zeros(10242, np.int32) for side in ("left", "right")}
+    labels["left"][:100], labels["right"][50:80] = 1, 2
+    data = {side: np.random.default_rng(0).standard_normal((10242, 3)).astype(np.float32) for side in labels}
+    masker = SurfaceLabelsMasker(SurfaceImage(mesh, labels), standardize=None)
+    found = from_nilearn(SurfaceImage(mesh, data), masker, tr=1)
+    means = np.stack([data["left"][:100].mean(0), data["right"][50:80].mean(0)], 1)
+    np.testing.assert_allclose(found, means, atol=1e-6)
+    painted = paint(found[1], masker)
+    np.testing.assert_allclose(painted.data.parts["right"][50:80], found.values[1, 1], atol=1e-6)
+
+
+def test_a_masker_without_a_mask_makes_its_own():
+    data, masker = volumes() + 100, NiftiMasker(mask_strategy="background", standardize=None)
+    data[:2] = 0
+    found = from_nilearn(image(data), masker, tr=2)
+    inside = masker.mask_img_.get_fdata() > 0
+    assert 0 < inside.sum() == found.sizes["neuroid"] < inside.size
+    np.testing.assert_array_equal(found.values, data[inside].T)

@@ -63,11 +63,11 @@ def test_planted_sites_and_times_come_back(planted):
     found = dict(zip(score.neuroid.values, (at_peak > 0.3).values.tolist()))
     assert found == planted.driven
     for site in (s for s, driven in planted.driven.items() if driven):
-        assert float(score.time_bin[score.sel(neuroid=site).argmax()]) == pytest.approx(planted.latency)
+        assert float(score.sel(neuroid=site).idxmax("time_bin")) == pytest.approx(planted.latency)
     late = recording.words().table.assign(onset=lambda t: t["onset"] + 0.1)  # an offset of 100 ms shows as such
     moved = bin_events(recording, late, tmin=-0.3, tmax=0.9, step=0.1, steps=[("notch", {"freq": 60})])
     score = na.encode(features, moved.drop_vars("onset"), alphas=[10.0]).score.isel(metric=0, space=0)
-    assert float(score.time_bin[score.sel(neuroid="btbank3.LT1a4").argmax()]) == pytest.approx(planted.latency - 0.1)
+    assert float(score.sel(neuroid="btbank3.LT1a4").idxmax("time_bin")) == pytest.approx(planted.latency - 0.1)
 
 
 def test_a_laplacian_sees_the_neighbours_of_the_file(planted):
