@@ -119,7 +119,8 @@ def flow_scores(model: LoadedModel, head: VocabularyHead, answers: Answers, logp
               **{k: v if k == "space" else ("space", v) for k, v in spaces.items()}}
     interval = f"{LEVEL:.0%} percentile interval over {n_bootstraps:,} resamples of stimuli" if n_bootstraps else None
     said = {"interval": interval, "n_blocks": len(list(model.module.get_submodule(head.stack).children())),
-            "random_state": random_state, "weights": model.weights, **answers.describe(), **attrs}
+            "random_state": random_state, "weights": model.weights,
+            "untrained": model.weights.startswith("random"), **answers.describe(), **attrs}
     return scores.make(variables, coords, said)
 
 

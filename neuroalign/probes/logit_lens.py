@@ -78,6 +78,7 @@ def logit_lens(model: LoadedModel, stimuli: StimulusSet, *, norm: bool = True, a
     kept = values[:, :, answers.used]
     about = {"analysis": "logit_lens", "warnings": said, "norm": norm, "answer": answer,
              "stimuli": stimuli.fingerprint, "weights": model.weights, "random_state": random_state,
+             "untrained": model.weights.startswith("random"),
              **answers.describe()}
     return scores.make({"score": (("metric", "space", "target"), kept.mean(2)[..., None]),
                         "n": (("target",), [kept.shape[2]])}, coords, about)
