@@ -79,8 +79,9 @@ def cluster_scores(scores: xr.Dataset, comparisons: Mapping[str, tuple] | None =
     sites, times = scores["neuroid"].values, scores["time_bin"].values
     table = [row for k, f in found.items() for row in _describe(k, f, sites, times)]
     attrs = {"analysis": "cluster_scores", "comparisons": pairs, "threshold": threshold, "radius": radius,
-             "clusters": table, "smallest_p": smallest, "nulls": about.get("nulls"), "folds": about.get("folds"),
-             "interval": about.get("interval") if pairs else None, "fingerprints": about.get("fingerprints")}
+             "clusters": table, "smallest_p": smallest,
+             "inference": _inference(about, pairs, threshold, radius, smallest),
+             "folds": about.get("folds"), "fingerprints": about.get("fingerprints")}
     variables = {"score": (dims, np.stack([v[0] for v in values.values()])[None]),
                  "p": (dims, np.stack([f.p for f in found.values()])[None])}
     return results.make(variables, coords, attrs)
@@ -146,6 +147,16 @@ def _adjacency(scores, radius):
         raise ValueError(f"radius: no place is known of {list_ids(scores['neuroid'].values[~placed])}. Drop them, or "
                          "leave radius=None to cluster over time alone.")
     return neighbours_within(xyz, radius, scores["subject"].values if "subject" in scores.coords else None)
+
+
+def _inference(about, pairs, threshold, radius, smallest) -> str:
+    null = about.get("nulls") or {}
+    against = (f"resampled differences ({about.get('interval')}), widened for what other training rows would change"
+               if pairs else f"{null.get('n', 0):,} permutations ({null.get('name')}), each fitted again")
+    near = "" if radius is None else f" and neuroids of one subject within {radius:g} mm"
+    return (f"Clusters: z above {threshold:g}, linked over successive time bins{near}; their masses were held against "
+            f"the largest, at any site and time, of {against}. The smallest possible p is {smallest:.2g}. It is of the "
+            "cluster as a whole, not of any point in it.")
 
 
 def _describe(space, found, sites, times):

@@ -94,8 +94,18 @@ def group_scores(scores: xr.Dataset, *, by: str | None = None, subject: str = "s
              "smallest_p": max((f["smallest_p"] for f in found if f["smallest_p"]), default=None),
              "interval": f"{level:.0%} over {most} subjects, expanded percentile" if most >= FEW_SUBJECTS else
                          f"none: {most} subjects, fewer than {FEW_SUBJECTS}; nothing follows for a population",
+             "inference": _inference(draw, most, reference is not None),
              "fingerprints": about.get("fingerprints")}
     return results.make(variables, coords, attrs)
+
+
+def _inference(draw: str, most: int, tested: bool) -> str:
+    said = "Scores were averaged over the neuroids of each subject, then over subjects."
+    if most < FEW_SUBJECTS:
+        return f"{said} With {most} subjects there is no interval and no p; each subject is reported."
+    whom = "subjects, each with its neuroids" if draw == "subjects" else "subjects, and neuroids within each"
+    flips = "; p is that of sign flips of the subjects, one-sided, for each target alone" if tested else ""
+    return f"{said} Intervals come from resampled {whom}{flips}; where fewer than {FEW_SUBJECTS} have a target, none."
 
 
 def _group(values, reference, subjects, everyone, draw, n_resamples, level, random_state) -> dict:

@@ -44,6 +44,8 @@ def methods(scores: xr.Dataset) -> str:
         said += _site_inference(attrs)
     else:
         said += _ceiling(attrs, scores) + _inference(attrs, scores)
+    if isinstance(attrs.get("inference"), str):
+        said.append(attrs["inference"])
     if isinstance(attrs.get("paper_compat"), str):
         said.append(f"Made {attrs['paper_compat']}")
     if attrs.get("random_state") is not None:

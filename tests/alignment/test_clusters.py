@@ -8,6 +8,7 @@ import neuroalign as na
 from neuroalign.alignment import cluster_scores, list_clusters
 from neuroalign.data import make_features, make_responses
 from neuroalign.data import scores as results
+from neuroalign.reports.methods import methods
 
 # Three penalties will do; noise rightly takes the largest.
 pytestmark = pytest.mark.filterwarnings("ignore:the (small|larg)est penalty:neuroalign.errors.NeuroalignWarning")
@@ -47,6 +48,8 @@ def test_the_planted_cluster_is_found_and_no_other(scores):
     assert table.space.tolist() == ["cause::all"] and {"c1", "c2", "c3"} <= set(table.neuroids[0])
     assert table["first"][0] <= 0.2 and table["last"][0] >= 0.4 and len(list_clusters(tests, alpha=1)) > 1
     assert results.attrs_of(tests)["smallest_p"] == 1 / 60
+    assert "neuroids of one subject within 5 mm; their masses were held against the largest" in methods(tests)
+    assert "of 59 permutations (permute), each fitted again. The smallest possible p is 0.017" in methods(tests)
 
 
 def test_masses_are_those_of_labelled_images(scores):

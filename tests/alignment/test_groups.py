@@ -6,6 +6,7 @@ import pytest
 from neuroalign.alignment import group_scores
 from neuroalign.data import scores as results
 from neuroalign.errors import NeuroalignWarning
+from neuroalign.reports.methods import methods
 from neuroalign.stats import expanded_interval, hierarchical_means, sign_flip_test
 
 
@@ -85,3 +86,9 @@ def test_time_bins_stay_and_neuroids_of_nan_do_not_count():
         group_scores(scores, by="lobe")
     with pytest.raises(ValueError, match="Name the subject of each neuroid"):
         group_scores(scores.drop_vars("subject"))
+
+
+def test_the_methods_say_what_was_done():
+    assert "Intervals come from resampled subjects, each with its neuroids; p is" in methods(group_scores(made()))
+    with pytest.warns(NeuroalignWarning):
+        assert "With 3 subjects there is no interval and no p" in methods(group_scores(made(3)))
