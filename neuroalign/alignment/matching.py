@@ -16,7 +16,7 @@ from neuroalign.alignment.comparison_inputs import match
 from neuroalign.alignment.feature_basis import check_pair, host_of
 from neuroalign.alignment.metrics import get_metric
 from neuroalign.data.scores import make
-from neuroalign.errors import check_option, collect_warnings, list_ids
+from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve, thread_limit, to_numpy
 from neuroalign.stats import child_rng, permutation_p, row_permutations
 
@@ -87,7 +87,12 @@ def match_spaces(features, others, *, method: str | Sequence[str] = "affine", n_
     device = host_of(resolve(device))
     with collect_warnings() as collected:
         models, side = match(features, others, on_missing)
-    draws = _draw(len(side.ids), n_queries, n_anchors, n_draws, random_state)
+        draws = _draw(len(side.ids), n_queries, n_anchors, n_draws, random_state)
+        wide = [m for m, v in zip(models.names, models.arrays) if v.shape[1] >= len(draws[0][0])]
+        if n_components is None and "affine" in methods and wide:
+            warn_user(f"match.affine: {list_ids(wide)} have as many features as there are anchors "
+                      f"({len(draws[0][0])}) or more, so that a map of whole spaces fits them whatever they are. Match "
+                      "in a subspace (n_components=), or by 'procrustes'.", "underdetermined-map", wide)
     options = {"methods": methods, "n_components": n_components, "reg": reg, "random_state": random_state}
     tops = [k for k in TOPS if k < len(draws[0][1])]
     with thread_limit(_operations([*models.arrays, *side.arrays])):

@@ -149,6 +149,14 @@ def test_published_image_and_text_embeddings(mirror):
     assert top5["clip"] > 0.65 and top5["videoclip"] > 0.7 and 0.03 < top5["clip_random"] < 0.2
 
 
+def test_a_map_of_whole_spaces_from_few_anchors_is_warned_of():
+    x, y = planted(60)
+    with pytest.warns(na.errors.NeuroalignWarning, match=r"'a::all' have as many features as there are anchors \(45\)"):
+        found = match_spaces(*labelled(x, y), n_components=None)
+    assert "underdetermined-map" in found.attrs["warnings"]
+    match_spaces(*labelled(x, y), n_components=5, reg=0.1)
+
+
 def test_missing_stimuli_are_an_error_or_dropped():
     a, b = labelled(*planted(100))
     with pytest.raises(NotAligned, match="'s0000'"):
