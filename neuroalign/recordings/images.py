@@ -75,7 +75,7 @@ def from_nilearn(images, masker, *, tr: float | None = None, stimulus_ids: Seque
     with _quiet():
         parts, lost = zip(*(_extract(masker, image, _name(source)) for image, source in zip(opened, listed)))
     lost = np.any(lost, axis=0)
-    grid, coords, ids = describe_grid(masker, subject)
+    grid, coords, ids = describe_grid(masker, subject, opened[0])
     _warn_lost_regions(masker, coords)
     if lost.any():
         warn_user(f"images: {int(lost.sum())} of {len(lost)} units have values that are not finite; these are left out "
@@ -99,7 +99,7 @@ def from_nilearn(images, masker, *, tr: float | None = None, stimulus_ids: Seque
         out = make_responses(values, flat[kept], ids, dim="presentation", kind="fmri", units=units,
                              sample_coords=samples, neuroid_coords=coords)
     else:
-        tr = _tr(tr, listed[0], opened[0])
+        tr = _common_tr(tr, listed, opened)
         out = make_responses(values, position[kept] * tr, ids, dim="time", kind="fmri", units=units, sfreq=1 / tr,
                              sample_coords=samples, neuroid_coords=coords)
     return out.assign_attrs(space=space, painting=json.dumps(grid), source=_source(listed))
@@ -286,6 +286,14 @@ def _run_labels(runs, lengths: list[int]) -> np.ndarray:
 def _count_within(run: np.ndarray) -> np.ndarray:
     """Number the volumes of each run from 0."""
     return pd.Series(np.zeros(len(run))).groupby(run).cumcount().to_numpy()
+
+
+def _common_tr(tr, listed, opened) -> float:
+    every = [_tr(tr, source, image) for source, image in zip(listed, opened)]
+    if np.ptp(every) > 1e-3 * every[0]:
+        raise ValueError(f"tr: the runs have different seconds between volumes: {', '.join(f'{t:g}' for t in every)}. "
+                         "Read them apart, or pass tr= if the headers are wrong.")
+    return every[0]
 
 
 def _tr(tr, source, image) -> float:

@@ -63,8 +63,11 @@ def paint(values: xr.DataArray, like, *, fill: float = np.nan):
     return _PAINTERS[grid["kind"]](grid, values, table, fill)
 
 
-def describe_grid(masker, subject: str = "") -> tuple[dict, dict, list[str]]:
-    """Return the description of a fitted masker's grid, the coords and the ids of its outputs."""
+def describe_grid(masker, subject: str = "", image=None) -> tuple[dict, dict, list[str]]:
+    """Return the description of a fitted masker's grid, the coords and the ids of its outputs.
+
+    Spheres without a mask are painted on the grid of `image`.
+    """
     from nilearn import maskers
 
     prefix = f"{subject}." if subject else ""
@@ -73,11 +76,8 @@ def describe_grid(masker, subject: str = "") -> tuple[dict, dict, list[str]]:
     if isinstance(masker, maskers.NiftiSpheresMasker):
         xyz = np.array(masker.seeds_, float)
         reference = getattr(masker, "mask_img_", None)
-        grid = {"kind": "spheres", "radius": masker.radius}
-        if reference is not None:
-            grid |= _grid_of(reference)
-        else:
-            grid["kind"] = "spheres without mask_img"
+        reference = image if reference is None else reference
+        grid = {"kind": "spheres", "radius": masker.radius, **(_grid_of(reference) if reference is not None else {})}
         coords = {"unit": np.arange(len(xyz)), "xyz": xyz, **{f"seed_{a}": xyz[:, k] for k, a in enumerate("xyz")}}
         return grid, coords, [f"{prefix}sphere{k}" for k in range(len(xyz))]
     if isinstance(masker, (maskers.NiftiLabelsMasker, maskers.SurfaceLabelsMasker)):

@@ -46,8 +46,8 @@ def assign_regions(neuroids, atlas, *, names: Mapping | Sequence | str | Path | 
 
     Examples
     --------
-    >>> sites = pd.DataFrame({"neuroid_id": ["a", "b"], "x": [0.0, 90], "y": [0.0, 0], "z": [0.0, 0]})
-    >>> points = pd.DataFrame({"x": [1.0], "y": [0.0], "z": [0.0], "region": ["here"]})
+    >>> sites = pd.DataFrame({"neuroid_id": ["a", "b"], "x": [30.0, 90], "y": [0.0, 0], "z": [0.0, 0]})
+    >>> points = pd.DataFrame({"x": [31.0], "y": [0.0], "z": [0.0], "region": ["here"]})
     >>> import warnings
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")

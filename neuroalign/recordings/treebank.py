@@ -78,10 +78,11 @@ class TreebankRecording:
 
         Parameters
         ----------
-        table : DataFrame or path, optional
+        table : DataFrame, StimulusSet or path, optional
             ``text`` (or ``full_word``), and ``start`` and ``end`` (or ``onset`` and ``duration``) in seconds of the
-            film; by default the folder's ``transcripts/FILM/features.csv``. Where it has ``est_idx`` (the sample of the
-            recording, as the tables of the neuroprobe package do), that is taken instead.
+            film; by default the folder's ``transcripts/FILM/features.csv``. Where it has ``est_idx`` or ``sample``
+            (the sample of the recording), that is taken instead: the words of
+            ``na.load_stimuli("brain_treebank", viewing="subject3_trial0")`` have it.
 
         Returns
         -------
@@ -116,10 +117,13 @@ class TreebankRecording:
     def _word_table(self, table) -> pd.DataFrame:
         if table is None:
             if self.transcript is None or not self.transcript.is_file():
-                    raise FileNotFoundError(f"{self.path.name}: no transcript {str(self.transcript)!r}. Pass a table; "
-                                        "those of 26 viewings come with the package neuroprobe.")
+                raise FileNotFoundError(f"{self.path.name}: no transcript {str(self.transcript)!r}. Pass a table, as "
+                                        "na.load_stimuli('brain_treebank', viewing='subject3_trial0').")
             table = self.transcript
-        return table if isinstance(table, pd.DataFrame) else pd.read_csv(table, keep_default_na=False)
+        if isinstance(table, StimulusSet):
+            table = table.table.drop(columns="parent", errors="ignore").reset_index(drop=True)
+        found = table if isinstance(table, pd.DataFrame) else pd.read_csv(table, keep_default_na=False)
+        return found.rename(columns={"sample": "est_idx"}) if "est_idx" not in found else found
 
     def _fetch(self, first: int, last: int) -> xr.DataArray:
         with _open(self.path) as file:

@@ -125,6 +125,8 @@ def test_spheres_overlap_and_come_back():
     painted = paint(found[0], found).get_fdata().ravel()
     np.testing.assert_allclose(painted[near[0] & near[1]], reference[0].mean(), atol=1e-6)
     np.testing.assert_allclose(painted[near[0] & ~near[1]], reference[0, 0], atol=1e-6)
+    bare = from_nilearn(image(data), NiftiSpheresMasker(seeds, radius=4, allow_overlap=True, standardize=None), tr=2)
+    np.testing.assert_array_equal(paint(bare[0], bare).get_fdata().ravel(), painted)
 
 
 def test_surfaces_of_gifti_files(tmp_path):
@@ -183,6 +185,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         from_nilearn(path, mask, tr=2)
     with pytest.raises(ValueError, match="only what `from_nilearn` or `from_cifti` read can be painted"):
         paint(na.data.make_responses([[1.0]], ["a"], ["v"])[0], mask)
+    with pytest.raises(ValueError, match="the runs have different seconds between volumes: 1.5, 2"):
+        from_nilearn([image(volumes(), tr=1.5), image(volumes(), tr=2.0)], mask)
     one = from_nilearn(image(volumes()), mask, tr=2)
     with pytest.raises(ValueError, match="several neuroids stand at one place"):
         paint(one[0].isel(neuroid=[0, 0]), one)

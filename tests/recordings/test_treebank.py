@@ -52,6 +52,15 @@ def test_words_stand_on_the_clock_of_the_recording(planted):
         assert len(recording.words(pd.DataFrame({"text": ["a", "b"], "start": [5.0, halfway]}))) == 1
 
 
+def test_words_that_come_with_a_package_stand_at_their_samples(planted):
+    if not na.data.is_available("brain_treebank"):
+        pytest.skip("the package neuroprobe is not installed")
+    words = na.load_stimuli("brain_treebank", viewing="subject3_trial0")
+    found = open_treebank(planted.path, 3, 0).words(words)
+    np.testing.assert_allclose(found.table["onset"], words.table["sample"] / 512)
+    assert found.table["text"].tolist() == words.table["text"].tolist()
+
+
 def test_planted_sites_and_times_come_back(planted):
     recording = open_treebank(planted.path, 3, 0)
     epochs = bin_events(recording, recording.words(), tmin=-0.3, tmax=0.9, step=0.1,
