@@ -13,7 +13,7 @@ __all__ = ["each_forward", "meeting_layers"]
 
 
 def meeting_layers(model: LoadedModel, streams: Sequence[str], taps: Sequence[str] = ("block",)) -> list[Layer]:
-    """Return the layers whose tokens are of all the named streams: where the modalities meet.
+    """Return the layers whose tokens are of all the named streams: where the modalities meet, the last tower of such.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def meeting_layers(model: LoadedModel, streams: Sequence[str], taps: Sequence[st
         raise ValueError(f"model {model.id!r} ({model.adapter.family}): no layer has tokens of "
                          f"{' and '.join(map(repr, streams))}; its streams are {list_ids(known)}. This needs a model "
                          "where modalities meet in one sequence (LLaVA, SmolVLM, Qwen-VL, BLIP-2, ViLT, FLAVA ...).")
-    return found
+    return [x for x in found if x.tower == found[-1].tower]
 
 
 def each_forward(model: LoadedModel, stimuli: StimulusSet, tower: str, use: Callable, *,

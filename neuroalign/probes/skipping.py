@@ -76,15 +76,16 @@ def skipping_curve(model: LoadedModel, stimuli: StimulusSet, *, stream: str = "i
     """
     check_option("part", part, PARTS)
     head = vocabulary_head(model)
-    layers = [x for x in model.adapter.layers(model, (part,)) if x.tap == "output" and x.tower == head.tower
+    layers = [x for x in model.adapter.layers(model, (part,)) if x.tap == "output"
               and x.path.startswith(f"{head.stack}.")]
     blocks = [x for x in model.adapter.layers(model, ("block",)) if x.tap == "output"
               and x.path.startswith(f"{head.stack}.")]
+    if stream not in blocks[-1].streams:
+        raise ValueError(f"stream: got {stream!r}, expected one of {', '.join(blocks[-1].streams)}: the tokens of "
+                         f"model {model.id!r} in {head.stack!r}.")
     if len(layers) != len(blocks):
         raise ValueError(f"part: model {model.id!r} ({model.adapter.family}) has no {part!r} of its own in each of its "
                          f"{len(blocks)} blocks. Use part='block'.")
-    if stream not in blocks[-1].streams:
-        raise ValueError(f"stream: got {stream!r}, expected one of {', '.join(blocks[-1].streams)}.")
     conditions = _conditions(every, start, len(blocks))
     kl, same = (np.full((len(conditions), len(stimuli)), np.nan) for _ in range(2))
 

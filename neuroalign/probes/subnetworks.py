@@ -133,6 +133,8 @@ def _input_squares(model: LoadedModel, stimuli, linear, tower: str, streams, bat
     def watch(name: str) -> Callable:
         def before(_, args):
             masks, half, tokens = now["masks"], now["half"], args[0]
+            if tokens.ndim == 2 and len(tokens) == half.numel():  # all tokens of the batch in one line
+                tokens = tokens.view(*half.shape, -1)
             if tokens.ndim != 3 or tokens.shape[:2] != half.shape:
                 return
             own = sums.setdefault(name, {(s, h): 0 for s in streams for h in (0, 1)})

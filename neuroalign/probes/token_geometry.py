@@ -1,5 +1,6 @@
 """What tokens of a modality do through the layers: how long they are, how narrow their cone, how far they move."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,7 +40,7 @@ def token_geometry(features, *, streams: Sequence[str] = ("image", "text"), step
     Dataset
         Scores (metric, space): ``norm.median``, median length of a token; ``cone``, mean cosine of two tokens of
         different stimuli; ``drift.mean@K`` and ``drift.median@K``, cosine of a token with itself K layers later (NaN
-        where there is none).
+        where there is none in the same list of blocks).
 
     Notes
     -----
@@ -64,10 +65,22 @@ def token_geometry(features, *, streams: Sequence[str] = ("image", "text"), step
         for stream in streams:
             units = [unit_tokens(layer.sides[stream], layer, device) for layer in own]
             for i, layer in enumerate(own):
-                later = {k: units[i + k] for k in steps if i + k < len(own)}
+                later = {k: units[i + k] for k in steps
+                         if i + k < len(own) and _stack(own[i + k].layer) == _stack(layer.layer)}
                 found.append(_describe(layer, stream, units[i], later, halves))
                 spaces.append((layer, stream))
     return _assemble(metrics, found, spaces, n_bootstraps, random_state)
+
+
+def _stack(layer: str) -> str:
+    """Return the list of blocks that a layer is of: tokens of another tower are not the same tokens later.
+
+    Examples
+    --------
+    >>> _stack("language_model.layers.3.mlp"), _stack("norm")
+    ('language_model.layers', 'norm')
+    """
+    return re.split(r"\.\d+(?:\.|$)", layer)[0]
 
 
 def _describe(layer: TokenLayer, stream: str, unit: torch.Tensor, later, halves) -> dict[str, tuple]:

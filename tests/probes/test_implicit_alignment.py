@@ -1,5 +1,8 @@
 """Implicit alignment against loops over the hidden states that models give by themselves."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,12 @@ import neuroalign as na
 from neuroalign.data import make_features
 from neuroalign.data.scores import load, save
 from neuroalign.errors import NotAligned
+from neuroalign.models import load_model
 from neuroalign.probes import MODES, ima_score, implicit_alignment, token_geometry
+from neuroalign.probes.batches import meeting_layers
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
+import tiny_multimodal
 
 STREAMS = ["image", "text"]
 
@@ -154,6 +162,32 @@ def test_models_stay_apart_and_scores_are_kept(tmp_path):
                                          n_bootstraps=0, device="cpu"))
     assert float(score.score[0, 1]) == pytest.approx(alone.score.item(), abs=1e-6)
     np.testing.assert_array_equal(load(save(score, tmp_path / "ima.nc")).score, score.score)
+
+
+def test_tokens_of_another_tower_are_not_the_same_tokens_later():
+    spaces = planted(layers=2) + [x.assign_coords(layer=f"other.{k // 2}") for k, x in enumerate(planted(layers=2))]
+    spaces = {f"space {k}": x for k, x in enumerate(spaces)}
+    drift = token_geometry(spaces, steps=(1,), n_bootstraps=0, device="cpu").score.sel(metric="drift.mean@1").values
+    assert np.isfinite(drift[[0, 2, 4, 6]]).all() and np.isnan(drift[[1, 3, 5, 7]]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["smolvlm", "paligemma", "qwen2_vl", "blip-2", "instructblip", "chameleon", "git"])
+def test_every_family_where_modalities_meet_can_be_probed(kind, pairs, tmp_path):
+    (tmp_path / kind).mkdir()
+    model = load_model(str(tiny_multimodal.build(kind, tmp_path / kind)), device="cpu")
+    layers = meeting_layers(model, STREAMS)
+    assert len(layers) == 4 and len({x.tower for x in layers}) == 1
+    spaces = na.extract(model, pairs, layers=[x.name for x in layers], streams=STREAMS, pooling="none", progress=False,
+                        store=tmp_path / "store")
+    scores = implicit_alignment(spaces, n_permutations=9, n_bootstraps=10, device="cpu")
+    assert scores.sizes["space"] == 12 and np.isfinite(scores.score.sel(metric="similarity.avg")).all()
+    kl = na.probes.vocabulary_projection(model, spaces, n_bootstraps=0).score.values[0]
+    assert (kl[np.isfinite(kl)] >= 0).all() and np.isfinite(kl).sum() == 4
+    overlap = na.probes.subnetwork_overlap(model, pairs).score.values
+    assert ((overlap > 0.3) & (overlap <= 1)).all()
+    skipped = na.probes.skipping_curve(model, pairs, n_bootstraps=0).score.values[0]
+    assert (skipped > 0).all()
 
 
 def pooled():
