@@ -3,6 +3,7 @@
 from neuroalign.plots.bars import bars
 from neuroalign.plots.brain import sites
 from neuroalign.plots.implicit_alignment import alignment_curves
+from neuroalign.plots.knockout import knockout_curves, site_effects
 from neuroalign.plots.matrix import matrix
 from neuroalign.plots.mds import mds
 from neuroalign.plots.modality_gap import gap_curves, gap_plane
@@ -19,6 +20,6 @@ from neuroalign.plots.topomap import topomap
 from neuroalign.plots.venn import venn
 from neuroalign.plots.versus import versus
 
-__all__ = ["Figure", "alignment_curves", "bars", "difference", "gap_curves", "gap_plane", "layer_profile",
-           "layer_time", "matrix", "mds", "partition", "photo_grid", "probe_curves", "rdm_panel", "scatter", "sites",
-           "surface", "time_course", "topomap", "venn", "versus"]
+__all__ = ["Figure", "alignment_curves", "bars", "difference", "gap_curves", "gap_plane", "knockout_curves",
+           "layer_profile", "layer_time", "matrix", "mds", "partition", "photo_grid", "probe_curves", "rdm_panel",
+           "scatter", "site_effects", "sites", "surface", "time_course", "topomap", "venn", "versus"]

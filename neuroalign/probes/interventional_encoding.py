@@ -159,8 +159,11 @@ class _Conditions:
 
 
 def window_name(window) -> str:
-    """Spell a window: ``all blocks`` or ``blocks 8-15``."""
-    return "all blocks" if window is None else f"blocks {window[0]}-{window[1] - 1}"
+    """Spell a window: ``all blocks``, ``block 8`` or ``blocks 8-15``."""
+    if window is None:
+        return "all blocks"
+    first, last = window[0], window[1] - 1
+    return f"block {first}" if first == last else f"blocks {first}-{last}"
 
 
 def _refit(features: Mapping, responses, metric, n_bootstraps, random_state, options):

@@ -84,7 +84,7 @@ def test_differences_add_up_and_irrelevant_edges_have_no_control(loop):
     inside = (loop.ci_low <= loop.score + 1e-6) & (loop.score <= loop.ci_high + 1e-6)
     assert inside.where(loop.score.notnull(), True).mean() > 0.98
     about = scores.attrs_of(loop)
-    assert 0.5 < about["attention_mass_of_controls"][f"{EDGE} blocks 1-1"][0] < 1
+    assert 0.5 < about["attention_mass_of_controls"][f"{EDGE} block 1"][0] < 1
     assert "unmatched-attention" in {w["code"] for w in about["warnings"]} and not about["untrained"]
 
 
