@@ -16,7 +16,11 @@ def match(
     other_stimuli: Annotated[str | None, typer.Option("--with-stimuli", help="Stimuli of the other side, under the "
                                                       "same ids: captions of the pictures.")] = None,
     layers: Layers = ["all"],  # noqa: B006 (typer copies it)
+    other_layers: Annotated[list[str] | None, typer.Option("--with-layers", help="Layers of the other side (repeat); "
+                                                           "default: those of --layers.")] = None,
     streams: Streams = None,
+    other_streams: Annotated[list[str] | None, typer.Option("--with-stream", help="Streams of the other side; default: "
+                                                            "those of --stream.")] = None,
     pooling: Pooling = "mean",
     metric: Metrics = None,
     method: Annotated[list[str] | None, typer.Option(help="affine, procrustes, local_cka (repeat).")] = None,
@@ -35,10 +39,11 @@ def match(
     from neuroalign.alignment import search_pairs
     from neuroalign.data import scores as score_tools
 
-    options = {"layers": layer_choice(layers), "streams": streams, "pooling": pooling, "store": store,
-               "device": device, "random_state": random_state, "progress": not quiet, "zoo": zoo}
-    first = na.extract(list(models), na.load_stimuli(stimuli), **options)
-    second = na.extract(list(others), na.load_stimuli(other_stimuli or stimuli), **options)
+    options = {"pooling": pooling, "store": store, "device": device, "random_state": random_state,
+               "progress": not quiet, "zoo": zoo}
+    first = na.extract(list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, **options)
+    second = na.extract(list(others), na.load_stimuli(other_stimuli or stimuli),
+                        layers=layer_choice(other_layers or layers), streams=other_streams or streams, **options)
     scores = search_pairs(first, second, matching={"method": method or "affine", "n_queries": queries,
                                                    "n_draws": draws}, on_missing=on_missing, device=device,
                           random_state=random_state, **({"metric": tuple(metric)} if metric else {}))
