@@ -11,6 +11,7 @@ import platform
 import sys
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -95,12 +96,7 @@ def make(variables: Mapping[str, tuple], coords: Mapping, attrs: Mapping | None 
 def provenance() -> dict:
     """Versions, time, platform and command of this process."""
     names = ("neuroalign", "torch", "transformers", "numpy", "scipy", "scikit-learn", "xarray", "mne", "nilearn")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
+    versions = {name: _version(name) for name in names}
     command = [os.path.basename(sys.argv[0]), *sys.argv[1:]] if sys.argv else []
     return {
         "versions": versions,
@@ -260,6 +256,14 @@ def load(path) -> xr.Dataset:
     if version != SCHEMA_VERSION:
         raise ValueError(f"{path.name}: schema_version is {version}, expected {SCHEMA_VERSION}. Compute it again.")
     return validate(scores)
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)  # reads a file; Scores are made often
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _fill_coords(part: xr.Dataset, parts, dim: str) -> xr.Dataset:
