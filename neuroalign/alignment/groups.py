@@ -39,7 +39,7 @@ def group_scores(scores: xr.Dataset, *, by: str | None = None, subject: str = "s
         ``ci_high``, and ``subject_score (subject, ...)``. Coords ``n_subjects``, ``n_neuroids`` and ``n_positive``:
         in how many subjects the mean is above the null (of differences: above 0). Where there is something to hold
         against (``null_mean``, or differences) also ``p`` of a one-sided sign flip of the subjects, for each target
-        alone; ``smallest_p`` in the attrs is what it can be at least. Neuroids of NaN do not count.
+        alone; ``smallest_p`` in the attrs is what it can be at least. Neuroids with a NaN in any space do not count.
 
     Notes
     -----
