@@ -28,12 +28,10 @@ def main(out: Path, only: list[str], random_state: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     groups = (depth, sites, parts, times, heads, cortex, geometry, words)
     for draw in [g for g in groups if g.__name__ in only or not only]:
-        begun = time.process_time()
         for name, figure in draw(np.random.default_rng(random_state)).items():
             figure.savefig(out / f"{name}.png", dpi=150)
             figure.savefig(out / f"{name}.pdf")
             print(out / f"{name}.png", flush=True)
-        print("CPU", draw.__name__, time.process_time() - begun, flush=True)
     print(f"Done in {time.time() - started:.0f} s.")
 
 
@@ -57,7 +55,7 @@ def depth(rng) -> dict:
     mean = responses.groupby("region").mean("neuroid").rename(region="neuroid")
     mean = mean.transpose("presentation", "neuroid").sel(neuroid=list(REGIONS))
     regions = make_responses(mean.values, IDS * 2, list(REGIONS), dim="presentation", kind="fmri")
-    scores = na.encode(spaces, regions, metric=("r.pooled",), n_permutations=100, n_bootstraps=100)
+    scores = na.encode(spaces, regions, metric=("r.pooled",), n_permutations=60, n_bootstraps=100)
     last = [s for s in spaces if str(s.space_id.values) in ("vision-net:b.4:all", "language-net:b.4:all")]
     units = na.encode(last, responses, metric=("r.pooled",))
     return {"layer_profile": na.plot.layer_profile(scores, title="Encoding along the depth of models"),
@@ -68,13 +66,14 @@ def depth(rng) -> dict:
 
 def sites(rng) -> dict:
     """Depth electrodes of which some are driven by one model, some by two together."""
-    causes = rng.standard_normal((3, N, 4))
-    vision, language = (_space(rng, causes[k], m) for k, m in enumerate(("vision", "language")))
-    both = _space(rng, np.concatenate([causes[0], causes[1], causes[2]], 1), "multimodal", noise=0.3)
+    ids = [f"s{k:03d}" for k in range(2 * N)]
+    causes = rng.standard_normal((3, 2 * N, 3))
+    joint = np.concatenate(list(causes), 1)
+    vision, language = (_space(rng, causes[k], m, ids=ids) for k, m in enumerate(("vision", "language")))
+    both = _space(rng, joint, "multimodal", noise=0.3, ids=ids)
     table = _electrodes(rng)
     driven = rng.random(len(table)) < 0.3
-    joint = np.concatenate([causes[0], causes[1], causes[2]], 1)
-    responses = na.simulate.brain(_space(rng, joint, "cause", noise=0.0), sites=table, driven=driven, snr=0.8,
+    responses = na.simulate.brain(_space(rng, joint, "cause", noise=0.0, ids=ids), sites=table, driven=driven, snr=1.5,
                                   random_state=1)
     scores = na.encode([vision, language, both], responses, layer={"unimodal": ["vision:*", "language:*"],
                                                                    "multimodal": ["multimodal:*"]},
@@ -108,59 +107,60 @@ def parts(rng) -> dict:
 
 
 def times(rng) -> dict:
-    """Vision drives early, language late: encoding bin by bin."""
-    bins = np.arange(-0.2, 0.85, 0.05)
+    """What the first layer knows drives early, what the last knows drives late: encoding bin by bin."""
+    bins = np.arange(-0.2, 0.85, 0.1)
     vision, language = rng.standard_normal((2, N, 4))
-    weight = {"vision": np.exp(-((bins - 0.15) / 0.08) ** 2), "language": np.exp(-((bins - 0.45) / 0.12) ** 2)}
+    weight = {"vision": np.exp(-((bins - 0.1) / 0.1) ** 2), "language": np.exp(-((bins - 0.5) / 0.15) ** 2)}
     signal = sum((x @ rng.standard_normal((4, 2)))[:, :, None] * weight[m]
                  for m, x in (("vision", vision), ("language", language)))
     responses = make_responses(signal + 2 * rng.standard_normal(signal.shape), IDS, ["STS", "IFG"], kind="seeg",
                                time_bins=bins)
-    layers = [_space(rng, (1 - k / 9) * vision + k / 9 * language, "net", layer=f"block.{k}", depth=k / 9)
-              for k in range(10)]
-    scores = na.encode([_space(rng, vision, "vision-net"), _space(rng, language, "language-net")], responses,
-                       metric=("r.pooled",), n_permutations=100)
-    heat = na.encode(layers, responses, metric=("r.pooled",), n_permutations=100)
-    return {"time_course": na.plot.time_course(scores, title="Early vision, late language"),
-            "layer_time": na.plot.layer_time(heat, title="Deeper layers, later times")}
+    layers = [_space(rng, (1 - k / 5) * vision + k / 5 * language, "net", layer=f"block.{k}", depth=k / 5)
+              for k in range(6)]
+    scores = na.encode(layers, responses, metric=("r.pooled",), n_permutations=200, n_splits=3)
+    ends = ["net:block.0:all", "net:block.5:all"]
+    return {"time_course": na.plot.time_course(scores, spaces=ends, title="First layer early, last layer late"),
+            "layer_time": na.plot.layer_time(scores, title="Deeper layers, later times")}
 
 
 def heads(rng) -> dict:
-    """EEG of 64 sensors: a model of pictures over the back of the head, one of words over its top."""
+    """EEG of 32 sensors: a model of pictures over the back of the head, one of words over its top."""
     import mne
 
-    montage = mne.channels.make_standard_montage("biosemi64")
+    montage = mne.channels.make_standard_montage("biosemi32")
     places = np.array([montage.get_positions()["ch_pos"][c] for c in montage.ch_names])
-    bins = np.arange(0.0, 0.65, 0.1)
+    bins = np.array([0.1, 0.2, 0.3, 0.4])
     x, y = rng.standard_normal((2, N, 3))
-    signal = np.zeros((N, 64, len(bins)))
-    for cause, sensor, peak in ((x, "Oz", 0.1), (y, "CPz", 0.4)):
+    signal = np.zeros((N, 32, len(bins)))
+    for cause, sensor, peak in ((x, "Oz", 0.1), (y, "Cz", 0.4)):
         gain = np.exp(-(np.linalg.norm(places - places[montage.ch_names.index(sensor)], axis=1) / 0.055) ** 2)
         course = gain[:, None] * np.exp(-((bins - peak) / 0.1) ** 2)
         signal += (cause @ rng.standard_normal(3))[:, None, None] * course
     responses = make_responses(signal + rng.standard_normal(signal.shape), IDS, montage.ch_names, kind="eeg",
                                time_bins=bins)
     scores = na.encode([_space(rng, x, "picture-net"), _space(rng, y, "word-net")], responses, metric=("r.pooled",),
-                       n_permutations=200)
-    return {"topomap": na.plot.topomap(scores, "biosemi64", title="Pictures at the back, words at the top")}
+                       n_permutations=500, n_splits=3)
+    return {"topomap": na.plot.topomap(scores, "biosemi32", title="Pictures at the back, words at the top")}
 
 
 def cortex(rng) -> dict:
     """Networks of Seitzman et al. 2018, each vertex taken to the nearest region within 22 mm."""
     from nilearn import datasets
 
-    table = datasets.fetch_coords_seitzman_2018(legacy_format=False)
+    table = datasets.fetch_coords_seitzman_2018()
     mesh = datasets.load_fsaverage("fsaverage5")["pial"]
-    rois = np.array([[r[c] for c in "xyz"] for r in table["rois"].to_dict("records")], float)
+    rois = table["rois"][["x", "y", "z"]].to_numpy(float)
     networks = np.array(table["networks"]).astype(str)
     values, q = {}, {}
     strength = dict(zip(sorted(set(networks)), rng.uniform(0, 0.1, len(set(networks)))))
     strength |= {"Visual": 0.34, "DorsalAttention": 0.22, "Auditory": 0.18, "DefaultMode": 0.15}
+    thickness = datasets.load_fsaverage_data(mesh="fsaverage5", mesh_type="inflated", data_type="thickness")
     for side in ("left", "right"):
         near = np.linalg.norm(mesh.parts[side].coordinates[:, None] - rois, axis=-1)
         nearest = near.argmin(1)
         score = np.array([strength[networks[k]] for k in nearest]) + rng.normal(0, 0.01, len(nearest))
-        values[side] = np.where(near.min(1) < 22, score, np.nan)
+        cortex = thickness.data.parts[side].squeeze() > 0.1  # mm; the rest is the medial wall
+        values[side] = np.where(cortex & (near.min(1) < 22), score, np.nan)
         q[side] = np.where(score > 0.12, 0.01, 0.5)
     return {"surface": na.plot.surface(values, q=q, label="Pearson r (pooled over folds)",
                                        title="Scores on the cortex (simulated)")}
@@ -200,8 +200,8 @@ def words(rng) -> dict:
                                        name_extremes=4, title="Ratings and a model")}
 
 
-def _space(rng, values, model, layer="", depth=np.nan, noise=0.5):
-    return make_features(values + noise * rng.standard_normal(values.shape), IDS, model=model, layer=layer, depth=depth)
+def _space(rng, values, model, layer="", depth=np.nan, noise=0.5, ids=IDS):
+    return make_features(values + noise * rng.standard_normal(values.shape), ids, model=model, layer=layer, depth=depth)
 
 
 def _layer(rng, causes, model, k, low, high):

@@ -16,7 +16,8 @@ from neuroalign.plots.style import ACCENT, PALETTE, Figure, new_figure, styled
 
 __all__ = ["check_millimetres", "sites"]
 
-_DARK = LinearSegmentedColormap.from_list("dark_viridis", mpl.colormaps["viridis_r"](np.linspace(0.4, 1, 256)))
+# From blue on: the greens before it are those of planted sites.
+_DARK = LinearSegmentedColormap.from_list("dark_viridis", mpl.colormaps["viridis_r"](np.linspace(0.55, 1, 256)))
 SILENT = "#b4bac4"
 PLANTED = PALETTE[2]
 

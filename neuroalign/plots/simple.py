@@ -77,6 +77,8 @@ def _name(axis, x, y, known, ids, n) -> None:
             continue
         placed.append((x[i], y[i]))
         left = x[i] < np.median(x[at])
+        if min(x[i] - x[at].min(), x[at].max() - x[i]) < 0.2 * width:  # no room beside the frame
+            left = not left
         axis.plot(x[i], y[i], marker="o", ms=4, mfc="none", mec=INK, mew=0.8)
         words = axis.annotate(shorten(ids[i], 24), (x[i], y[i]), xytext=(-6 if left else 6, 0),
                               fontsize=7.5, color=INK, textcoords="offset points", va="center",

@@ -4,10 +4,12 @@ import nibabel
 import numpy as np
 import pytest
 from nilearn import datasets
+from nilearn.maskers import SurfaceMasker
 from nilearn.surface import SurfaceImage
 
 from neuroalign.plots import surface
 from neuroalign.plots.surface import N_VERTICES, on_fsaverage
+from neuroalign.recordings import from_nilearn, paint
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,18 @@ def test_voxels_without_a_value_do_not_dilute_those_beside_them(slope, mesh):
 def test_a_surface_image_is_taken_as_it_is(mesh, gradient):
     image = SurfaceImage(mesh=mesh["inflated"], data=gradient)
     np.testing.assert_allclose(on_fsaverage(image)["right"], gradient["right"])
+
+
+def test_scores_of_vertices_are_painted_back_where_they_were_read(mesh, gradient):
+    mask = {side: np.arange(N_VERTICES) % 3 == 0 for side in gradient}
+    masker = SurfaceMasker(SurfaceImage(mesh=mesh["pial"], data=mask), standardize=None)
+    bold = SurfaceImage(mesh=mesh["pial"], data={side: np.stack([v, v + 1], 1).astype(np.float32)
+                                                 for side, v in gradient.items()})
+    responses = from_nilearn(bold, masker, tr=1.0)
+    found = on_fsaverage(paint(responses.isel(time=0), responses))
+    for side in gradient:
+        np.testing.assert_allclose(found[side][mask[side]], gradient[side][mask[side]], rtol=1e-6)
+        assert np.isnan(found[side][~mask[side]]).all()
 
 
 def test_negative_values_get_symmetric_colours(gradient):
