@@ -29,7 +29,8 @@ def bin_events(recording, events, *, tmin: float = -2.0, tmax: float = 2.0, wind
     recording : DataArray (time, neuroid), Raw, `TreebankRecording`, or list of them (runs)
         Not read as a whole, unless `steps` need it: a stretch of `block` seconds at a time.
     events : DataFrame, StimulusSet or path
-        As `read_events` takes; with a column ``run`` where there are several runs.
+        As `read_events` takes, with onsets in seconds on the clock of the recording (an MNE Raw counts from its first
+        sample), and with a column ``run`` where there are several runs.
     tmin, tmax : float
         Centres of the first and the last bin, seconds from the onset.
     window, step : float
@@ -225,13 +226,14 @@ def _means(signal: xr.DataArray, onsets, edges) -> tuple[np.ndarray, np.ndarray]
     for k, (onset, edge) in enumerate(zip(onsets, edges)):
         first, last = np.ceil((onset + edge - times[0]) * sfreq - 1e-6).astype(int)
         part = values[first[0]:last[-1]].astype(np.float64)
-        there = np.isfinite(part)
-        total, count = _running(np.where(there, part, 0)), _running(there)
-        low = first[0]
-        found = count[last - low] - count[first - low]
-        with np.errstate(invalid="ignore"):
-            out[k] = ((total[last - low] - total[first - low]) / np.where(found > 0, found, np.nan)).T
-        holes |= (found < (last - first)[:, None]).any(0)
+        there, low = np.isfinite(part), first[0]
+        found = (last - first)[:, None]
+        if not there.all():
+            part, count = np.where(there, part, 0), _running(there)
+            found = count[last - low] - count[first - low]
+            holes |= (found < (last - first)[:, None]).any(0)
+        total = _running(part)
+        out[k] = ((total[last - low] - total[first - low]) / np.where(found > 0, found, np.nan)).T
     return out, holes
 
 

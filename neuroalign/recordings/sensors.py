@@ -42,7 +42,8 @@ def from_mne(source, *, picks=None, subject: str = "", stimulus_ids: Sequence[st
     Returns
     -------
     DataArray
-        Raw: ``(time, neuroid)`` with coord ``run``; Epochs: ``(presentation, neuroid, time_bin)`` with the metadata;
+        Raw: ``(time, neuroid)`` with coord ``run``; Epochs: ``(presentation, neuroid, time_bin)`` with the metadata,
+        and ``onset`` in seconds since the start of the measurement;
         Evoked: ``(stimulus, neuroid, time_bin)``. Volts or tesla, as MNE has them. Positions in mm: ``x``, ``y``,
         ``z`` if the frame is MNI, else ``native_x``, ... (``attrs["frame"]``). Spans annotated as bad stand in
         ``attrs["bad_spans"]``, dropped channels and epochs with their reasons in ``attrs["dropped"]``.
