@@ -30,6 +30,13 @@ REAL = {
          "the layers; the perceptual encoder matters, CLIP's most aligned"),
         ("qwen2-vl-2b", "4 GB (bfloat16)", "as LLaVA; compare the models by their mean over layers"),
     ],
+    "flow": [
+        ("llava-1.5-7b", "14 GB (bfloat16)", "image->question costs the answer in early layers, question->last in the "
+         "upper middle, image->last next to nothing"),
+        ("smolvlm-256m", "0.5 GB (bfloat16)", "the same order, in fewer layers"),
+        ("chameleon-7b", "14 GB (bfloat16)", "fused from the start: the token after the picture may be a narrow gate"),
+        ("whisper-base", "0.3 GB (float32)", "encoder->all: words need the cross-attention, of late layers most"),
+    ],
 }  # fmt: skip
 
 
@@ -141,6 +148,81 @@ def alignment(
             finish(joined, None)
             if out is not None:
                 _keep(out, name, joined, na.plot.probe_curves(joined))
+
+
+@app.command()
+def flow(
+    model: Annotated[list[str] | None, typer.Argument(help="Zoo id, ID@random, folder or hub id.", show_default=False)]
+    = None,
+    stimuli: Annotated[str | None, typer.Option(help="Data set name, or CSV/TSV with stimulus_id, text, what else the "
+                                                     "model reads, and a column for each span.")] = None,
+    edges: Annotated[list[str], typer.Option(help="SPAN->SPAN (repeat): image->question, question->last, "
+                                                  "image[box]->question, encoder->all. Put it in quotes.")]
+    = ["image->last", "text->last", "image->text"],  # noqa: B006
+    window: Annotated[int, typer.Option(help="Blocks of a window, around each block.")] = 9,
+    answer: Annotated[str | None, typer.Option(help="Column with the right answers: only stimuli that are answered "
+                                                    "correctly count.")] = None,
+    lens: Annotated[bool, typer.Option("--lens", help="Also read the answer off each layer.")] = False,
+    ablate: Annotated[list[str] | None, typer.Option(help="Also replace this span by its mean, from each block on "
+                                                          "(repeat).")] = None,
+    responses: Annotated[str | None, typer.Option(help="Data set name or table: which sites lose prediction when the "
+                                                       "edges are cut?")] = None,
+    cut: Annotated[list[str] | None, typer.Option(help="With --responses: blocks FIRST-LAST that are cut (repeat); "
+                                                       "all by default.")] = None,
+    irrelevant: Annotated[str | None, typer.Option(help="With --responses: an edge that should not matter.")] = None,
+    controls: Annotated[int, typer.Option(help="With --responses: sets of matched random reads.")] = 5,
+    bootstraps: Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.")] = 1000,
+    batch_size: Annotated[int | None, typer.Option(help="Stimuli at a time; default: found from the memory.")] = None,
+    store: Store = None,
+    out: Folder = None,
+    device: Device = "auto",
+    random_state: Seed = 0,
+    quiet: Quiet = False,
+    zoo: Zoo = None,
+    models: Real = None,
+) -> None:
+    """Block what one span reads of another, layer by layer: what does the answer lose, and which sites of the brain?"""
+    if _listed(models, "flow"):
+        return
+    if not model or stimuli is None:
+        raise typer.BadParameter("give at least one MODEL and --stimuli.", param_hint="MODEL")
+    windows = [_window(text) for text in cut] if cut else None
+    import neuroalign as na
+    from neuroalign.models import load_model
+    from neuroalign.recordings import prepare_responses
+
+    rows, found = na.load_stimuli(stimuli), {"flow": [], "lens": [], "ablation": [], "sites": []}
+    options = {"answer": answer, "batch_size": batch_size, "random_state": random_state}
+    recorded, ceiling = prepare_responses(responses, random_state=random_state) if responses else (None, None)
+    for name in model:
+        loaded = load_model(name, device=device, random_state=random_state, zoo=zoo)
+        found["flow"].append(na.probes.information_flow(loaded, rows, edges, window=window, n_bootstraps=bootstraps,
+                                                        **options))
+        if lens:
+            found["lens"].append(na.probes.logit_lens(loaded, rows, **options))
+        if ablate:
+            found["ablation"].append(na.probes.ablation(loaded, rows, ablate, n_bootstraps=bootstraps, **options))
+        if recorded is not None:
+            found["sites"].append(na.probes.interventional_encoding(
+                loaded, rows, recorded, edges, windows=windows, irrelevant=irrelevant, n_controls=controls,
+                n_bootstraps=bootstraps, batch_size=batch_size, store=store, ceiling=ceiling, device=device,
+                random_state=random_state, progress=not quiet))
+    draw = {"flow": na.plot.knockout_curves, "lens": na.plot.layer_profile, "ablation": na.plot.knockout_curves,
+            "sites": na.plot.site_effects if controls else lambda s: na.plot.site_effects(s, kind="change")}
+    for kind, parts in found.items():
+        if parts:
+            joined = na.scores.concat(parts)
+            finish(joined, None)
+            if out is not None:
+                _keep(out, kind, joined, draw[kind](joined))
+
+
+def _window(text: str) -> tuple[int, int]:
+    """Read blocks ``8-15``, or one, as (first, stop)."""
+    first, _, last = text.partition("-")
+    if not first.isdigit() or (last and not last.isdigit()) or "-" in last:
+        raise typer.BadParameter(f"got {text!r}, expected FIRST-LAST, for example 8-15.", param_hint="--cut")
+    return int(first), int(last or first) + 1
 
 
 def _sides(sources: list[Path], a: str, b: str, models, name: str | None):
