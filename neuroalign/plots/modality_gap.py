@@ -7,12 +7,10 @@ import pandas as pd
 import xarray as xr
 
 from neuroalign.errors import check_option
-from neuroalign.linalg import resolve, to_numpy
 from neuroalign.plots.probe_curves import probe_curves
 from neuroalign.plots.select import shorten
 from neuroalign.plots.style import FAINT, INK, PALETTE, Figure, new_figure, place_legend, styled
 from neuroalign.plots.untrained import is_untrained, mark_untrained
-from neuroalign.probes.pairing import match_pairs, unit_rows_of
 from neuroalign.stats import child_rng
 
 __all__ = ["gap_curves", "gap_plane"]
@@ -46,6 +44,9 @@ def gap_plane(a, b, *, axes: str = "centroids", names: Sequence[str] | None = No
     -------
     Figure
     """
+    from neuroalign.linalg import resolve, to_numpy  # torch: a figure of Scores needs none
+    from neuroalign.probes.pairing import match_pairs, unit_rows_of
+
     check_option("axes", axes, ("centroids", "pca"))
     pairs = match_pairs(a, b, on_missing)
     if len(pairs.names) != 1:
