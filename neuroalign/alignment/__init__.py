@@ -32,6 +32,7 @@ _PUBLIC = {
     "encode_across_subjects": "shared_space",
     "encode_banded": "joint",
     "encode_stimuli": "stimulus_scores",
+    "encoding_rsa": "predicted_rdms",
     "compare_selected": "selection",
     "condensed_distances": "rdm",
     "count_sites": "sites",
