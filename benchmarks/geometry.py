@@ -239,6 +239,11 @@ CASES = {"correlation": distance_case("correlation", 40), "euclidean": distance_
          "permutations, 5000 sites": permutation_case(5000), "searchlight": searchlight_case(),
          "cka biased": cka_case("biased", (10000, 1024)), "cka debiased": cka_case("debiased", (10000, 1024)),
          "cka 20000": cka_case("debiased", (20000, 1024)), "svcca": svcca_case(), "grid": grid_case()}
+SMALL = {"correlation": (2000, 1024), "euclidean": (2000, 1024), "crossnobis": (500, 1024, 4),
+         "compare pearson": (500, 50, 200), "compare spearman": (500, 50, 200), "compare whitened": (500, 50, 200),
+         "compare tau-a": (4, 25, 200), "permutations": (200, 10000, 1), "permutations, 5000 sites": (200, 1000, 5000),
+         "searchlight": (400, 100, 200), "cka biased": (4000, 512), "cka debiased": (4000, 512),
+         "cka 20000": (20000, 256), "svcca": (4000, 512), "grid": (1500, 512, 24)}
 
 
 def run(name, repeats, threads, size):
@@ -300,14 +305,14 @@ def differences(results, case):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES, action="append")
-    parser.add_argument("--tiny", action="store_true", help="sizes that only try the script")
+    parser.add_argument("--sizes", choices=("full", "small", "tiny"), default="full", help="tiny only tries the script")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found = {"machine": machine(), "results": []}
     for name in options.case or CASES:
-        size = CASES[name].tiny if options.tiny else CASES[name].size
+        size = {"full": CASES[name].size, "small": SMALL[name], "tiny": CASES[name].tiny}[options.sizes]
         found["results"].append(run(name, options.repeats, options.threads, size))
         if options.out:  # a long run that is stopped keeps what it has
             options.out.write_text(json.dumps(found, indent=1) + "\n")

@@ -116,7 +116,7 @@ def crossnobis(values, stimuli, runs, *, noise="shrinkage", ids=None, name: str 
     found = np.unique(runs)
     if len(found) < 2:
         raise ValueError(f"{name}: {len(found)} run, expected at least 2: crossnobis is cross-validated over runs.")
-    white = values @ _whitening(values, stimuli, runs, noise, name)
+    white = values if noise is None else values @ _whitening(values, stimuli, runs, noise, name)
     means, there = _run_means(white, stimuli, runs, ids, found)
     out = np.full(len(ids) * (len(ids) - 1) // 2, np.nan)
     patterns, group = np.unique(there, axis=1, return_inverse=True)
@@ -255,24 +255,43 @@ def _run_means(values, stimuli, runs, ids, found):
     place = {s: k for k, s in enumerate(ids)}
     column = np.array([place[s] for s in stimuli.tolist()])
     row = np.searchsorted(found, runs)
-    sums = np.zeros((len(found), len(ids), values.shape[1]))
-    counts = np.zeros((len(found), len(ids)))
-    np.add.at(sums, (row, column), values)
-    np.add.at(counts, (row, column), 1)
-    there = counts > 0
-    means = sums / np.maximum(counts, 1)[..., None]
+    cell = row * len(ids) + column
+    counts = np.bincount(cell, minlength=len(found) * len(ids))
+    there = counts.reshape(len(found), len(ids)) > 0
+    order = np.argsort(cell, kind="stable")
+    starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
+    means = np.zeros((len(counts), values.shape[1]))
+    if counts.max() == 1:
+        means[cell] = values
+    else:
+        means[cell[order][starts]] = np.add.reduceat(values[order], starts, axis=0)
+        means /= np.maximum(counts, 1)[:, None]
+    means = means.reshape(*there.shape, -1)
     # A constant of a run cancels in every difference; taking the mean off keeps digits.
-    centre = means.sum(1, keepdims=True) / np.maximum(there.sum(1), 1)[:, None, None]
-    return np.where(there[..., None], means - centre, 0), there
+    means -= means.sum(1, keepdims=True) / np.maximum(there.sum(1), 1)[:, None, None]
+    if not there.all():
+        means[~there] = 0
+    return means, there
 
 
 def _fill(out, means, left, right, n):
     """Distances between two sets of stimuli that all stand in the given runs."""
     m = len(means)
     total = means.sum(0)
-    own = np.square(total).sum(1) - np.square(means).sum((0, 2))
-    cross = total[left] @ total[right].T - np.einsum("mip,mjp->ij", means[:, left], means[:, right], optimize=True)
+    own = np.einsum("ij,ij->i", total, total) - sum(np.einsum("ij,ij->i", run, run) for run in means)
+    whole = left is right and len(left) == n
+    cross = _inner(total, left, right, whole)
+    for run in means:
+        cross -= _inner(run, left, right, whole)
     found = (own[left][:, None] + own[right][None, :] - 2 * cross) / (m * (m - 1))
+    if whole:
+        out[:] = found[np.triu_indices(n, 1)]
+        return
     a, b = np.repeat(left, len(right)), np.tile(right, len(left))
     different = a != b
     out[positions(a[different], b[different], n)] = found.ravel()[different]
+
+
+def _inner(rows, left, right, whole):
+    """Inner products of two sets of rows; of all rows with all, which BLAS makes by one half."""
+    return rows @ rows.T if whole else rows[left] @ rows[right].T

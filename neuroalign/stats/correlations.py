@@ -1,5 +1,7 @@
 """Correlations between the rows of two matrices: ranks once a row, one product, gaps compared where both exist."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -13,6 +15,7 @@ CORRELATIONS = ("spearman", "pearson", "cosine", "rho_a", "tau_a")
 RANKED = ("spearman", "rho_a")
 MIN_PAIRS = 3
 _EXACT = 2**22  # average ranks (halves) up to this are exact in float32
+_SPARE = 29  # bits of a float64 that no float32 needs
 _CHUNK = 2**18  # columns of one float32 product; the parts are summed in float64
 
 
@@ -36,8 +39,7 @@ def rank_rows(values) -> np.ndarray:
     values = np.atleast_2d(np.asarray(values))
     ranks = np.empty(values.shape, np.float32 if values.shape[1] < _EXACT else np.float64)
     for row, out in zip(values, ranks):
-        order = np.argsort(row)  # NaN come last
-        ordered = row[order]
+        order, ordered = _sorted(row)
         n = int(np.searchsorted(np.isnan(ordered), True)) if np.isnan(ordered[-1:]).any() else len(row)
         out[order[:n]] = _sorted_ranks(ordered[:n])
         out[order[n:]] = np.nan
@@ -66,16 +68,9 @@ def unit_rows(values, method: str) -> np.ndarray:
     unit = np.empty(values.shape, np.float32)
     for row, out in zip(values, unit):  # one row at a time stays in the cache
         if method in RANKED:
-            row = rank_rows(row)[0]
-        row = row.astype(np.float64)
-        size = np.abs(row).max(initial=0)
-        if method != "cosine":
-            row -= row.mean()
-        norm = np.sqrt((row * row).sum())
-        flat = norm <= 1e-7 * size * np.sqrt(len(row))
-        if method == "rho_a":
-            norm = np.sqrt((len(row) ** 3 - len(row)) / 12)
-        out[:] = row * (np.nan if flat else 1 / norm)
+            _unit_ranks(row, out, method)
+        else:
+            _unit_values(row, out, centred=method != "cosine")
     return unit
 
 
@@ -146,6 +141,52 @@ def product(a: np.ndarray, b: np.ndarray, device: torch.device) -> np.ndarray:
 def _tau_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     left, right = [order_codes(row) for row in a], [order_codes(row) for row in b]
     return np.array([[tau_of_codes(x, y) for y in right] for x in left])
+
+
+def _sorted(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order of a row, NaN last, and numbers in that order that are equal where its values are."""
+    if row.dtype != np.float32 or len(row) >= 2**_SPARE or not np.isfinite(row).all():
+        order = np.argsort(row)
+        return order, row[order]
+    # A float64 holds a float32 and, in the bits that this leaves, its place: sorting is faster than argsort.
+    packed = (row + np.float32(0)).astype(np.float64)  # no negative zeros
+    bits = packed.view(np.int64)
+    bits |= _places(len(row))
+    packed.sort()
+    return bits & (2**_SPARE - 1), bits >> _SPARE
+
+
+@lru_cache(maxsize=4)
+def _places(n: int) -> np.ndarray:
+    return np.arange(n, dtype=np.int64)
+
+
+@lru_cache(maxsize=4)
+def _untied_unit(n: int) -> np.ndarray:
+    """Ranks of n different values in their order, centred and of unit length."""
+    return ((np.arange(1, n + 1) - (n + 1) / 2) / np.sqrt((float(n) ** 3 - n) / 12)).astype(np.float32)
+
+
+def _unit_ranks(row: np.ndarray, out: np.ndarray, method: str) -> None:
+    order, ordered = _sorted(row)
+    n = len(row)
+    if n > 1 and (ordered[1:] != ordered[:-1]).all():
+        out[order] = _untied_unit(n)
+        return
+    ranks = _sorted_ranks(ordered) - (n + 1) / 2
+    norm = np.sqrt((ranks * ranks).sum())
+    if norm and method == "rho_a":
+        norm = np.sqrt((float(n) ** 3 - n) / 12)
+    out[order] = ranks / norm if norm else np.nan
+
+
+def _unit_values(row: np.ndarray, out: np.ndarray, centred: bool) -> None:
+    row = row.astype(np.float64)
+    size = np.abs(row).max(initial=0)
+    if centred:
+        row -= row.mean()
+    norm = np.sqrt((row * row).sum())
+    out[:] = row * (np.nan if norm <= 1e-7 * size * np.sqrt(len(row)) else 1 / norm)
 
 
 def _sorted_ranks(ordered: np.ndarray) -> np.ndarray:

@@ -168,3 +168,14 @@ def test_a_presentation_with_nan_is_left_out_of_its_region_alone():
 def test_wrong_input_is_explained(call, error, words):
     with pytest.raises(error, match=words):
         call(*experiment())
+
+
+def test_repetitions_within_runs_are_averaged_in_any_order():
+    rng = np.random.default_rng(0)
+    x, stimuli, runs = rng.standard_normal((36, 5)), np.repeat(np.arange(6), 6), np.tile(np.repeat([0, 1, 2], 2), 6)
+    order = rng.permutation(36)
+    found = crossnobis(x[order], stimuli[order], runs[order], noise=None, ids=list(range(6)))
+    means = np.array([[x[(stimuli == s) & (runs == r)].mean(0) for s in range(6)] for r in range(3)])
+    pairs = [np.mean([(means[a, i] - means[a, j]) @ (means[b, i] - means[b, j]) for a in range(3) for b in range(3)
+                      if a != b]) / 5 for i in range(6) for j in range(i + 1, 6)]
+    np.testing.assert_allclose(found, pairs, atol=1e-12)

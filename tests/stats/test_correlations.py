@@ -72,3 +72,17 @@ def test_many_columns_do_not_drift():
 def test_rows_of_different_length_are_refused():
     with pytest.raises(ValueError, match=r"3 and 4 values.*same number"):
         correlate_rows(np.zeros((1, 3)), np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize("values", [
+    [0.0, -0.0, 1.0, -1.0, 0.0], [1e-42, -1e-42, 3e38, -3e38, 1e-42], [np.inf, 1.0, -np.inf, 1.0, 2.0],
+    [np.nan, 2.0, 1.0, np.nan, 2.0], [5.0, 5.0, 5.0, 5.0, 5.0], [-3.0, -3.0, -1.0, -2.0, 7.0],
+])
+def test_ranks_of_float32_by_packed_sorting_equal_scipys(values):
+    row = np.array(values, np.float32)
+    expected = rankdata(row, nan_policy="omit")
+    np.testing.assert_array_equal(rank_rows(row)[0], expected)
+    np.testing.assert_array_equal(rank_rows(row.astype(np.float64))[0], expected)
+    if np.isfinite(row).all() and (row != row[0]).any():
+        ranks = expected - expected.mean()
+        np.testing.assert_allclose(unit_rows(row, "spearman")[0], ranks / np.linalg.norm(ranks), atol=1e-7)
