@@ -142,17 +142,17 @@ def test_published_dimensions_of_object_concepts_make_alike_choices(mirror):
     """14 and 82 dimensions fitted to odd-one-out choices (Hebart et al. 2020) answer the same triplets alike."""
     names = np.loadtxt(mirror / "things_spose" / "unique_id.csv", dtype=str, skiprows=1)[::6]
     small, large = (np.load(mirror / "things_spose" / f"spose_{k}d.npy")[::6].astype(float) for k in (14, 82))
-    shown = np.array([np.random.default_rng(k).permutation(len(names))[:3] for k in range(1000)])
+    shown = np.array([np.random.default_rng(k).permutation(len(names))[:3] for k in range(500)])
     odd = choose(large @ large.T, shown)
     table = pd.DataFrame({"a": names[shown[:, 0]], "b": names[shown[:, 1]], "c": names[shown[:, 2]],
                           "odd": names[odd]})
     squares = np.stack([-(v @ v.T) for v in (small, np.random.default_rng(0).standard_normal(small.shape))])
     found = odd_one_out(make_rdms(squares, stimulus_ids=names, targets=["spose14", "noise"]), table,
-                        n_permutations=99)
+                        n_permutations=39)
     assert found.score.sel(space="spose14").item() == pytest.approx((choose(small @ small.T, shown) == odd).mean(),
                                                                     abs=0.003)  # ties in float32
-    assert found.score.sel(space="spose14") > 0.75 and abs(found.score.sel(space="noise") - 1 / 3) < 0.06
-    assert found.p.sel(space="spose14") == 0.01
+    assert found.score.sel(space="spose14") > 0.75 and abs(found.score.sel(space="noise") - 1 / 3) < 0.08
+    assert found.p.sel(space="spose14") == 0.025
 
 
 def test_missing_stimuli_are_named_or_dropped_with_their_trials():
