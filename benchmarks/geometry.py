@@ -239,11 +239,12 @@ CASES = {"correlation": distance_case("correlation", 40), "euclidean": distance_
          "permutations, 5000 sites": permutation_case(5000), "searchlight": searchlight_case(),
          "cka biased": cka_case("biased", (10000, 1024)), "cka debiased": cka_case("debiased", (10000, 1024)),
          "cka 20000": cka_case("debiased", (20000, 1024)), "svcca": svcca_case(), "grid": grid_case()}
+# Seconds rather than minutes, for a busy machine.
 SMALL = {"correlation": (2000, 1024), "euclidean": (2000, 1024), "crossnobis": (500, 1024, 4),
          "compare pearson": (500, 50, 200), "compare spearman": (500, 50, 200), "compare whitened": (500, 50, 200),
-         "compare tau-a": (4, 25, 200), "permutations": (200, 10000, 1), "permutations, 5000 sites": (200, 1000, 5000),
+         "compare tau-a": (4, 25, 200), "permutations": (200, 10000, 1), "permutations, 5000 sites": (200, 1000, 500),
          "searchlight": (400, 100, 200), "cka biased": (4000, 512), "cka debiased": (4000, 512),
-         "cka 20000": (20000, 256), "svcca": (4000, 512), "grid": (1500, 512, 24)}
+         "cka 20000": (20000, 256), "svcca": (4000, 512), "grid": (1000, 256, 24)}
 
 
 def run(name, repeats, threads, size):

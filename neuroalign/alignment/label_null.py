@@ -170,7 +170,7 @@ def _null_of_complete(squares, first, second, rows, weights, method, permutation
         if controls is not None:
             basis = orthonormal_rows(unit_rows(controls[:, valid], method))
             units = residual_rows(units, basis)
-        share = weights[:, group] @ units
+        share = _weighted(weights[:, group], units)
         every_pair = len(a) == n * (n - 1) // 2
         if every_pair:
             prepared, transform = _unit_squares(squares, a, b, method), None
@@ -184,6 +184,15 @@ def _null_of_complete(squares, first, second, rows, weights, method, permutation
         with np.errstate(invalid="ignore", divide="ignore"):
             total += np.where(left > 1e-3, both[..., :len(share)] / left, np.nan)
     return total
+
+
+def _weighted(weights, rows):
+    """Weighted sums of rows; where every cell has few of many rows, the zeros are not multiplied."""
+    if np.count_nonzero(weights) > 0.1 * weights.size:
+        return weights @ rows
+    from scipy.sparse import csr_array
+
+    return csr_array(weights.astype(np.float32)) @ rows
 
 
 def _cheaper_side(squares, vectors, first, second, permutations, device, transform, every_pair):

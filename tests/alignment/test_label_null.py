@@ -167,3 +167,13 @@ def test_a_resample_of_one_stimulus_is_nan():
     counts = np.zeros((1, N), int)
     counts[0, 3] = N
     assert np.isnan(bootstrap_rdms(rdm_rows(1), rdm_rows(1, 1), FIRST, SECOND, counts, "spearman")).all()
+
+
+def test_many_cells_of_few_rows_equal_the_dense_weights():
+    rng = np.random.default_rng(0)
+    first, second = np.triu_indices(7, 1)
+    squares, rows = square(rng.random((2, 21))).astype(np.float32), rng.random((40, 21)).astype(np.float32)
+    weights, orders = np.repeat(np.eye(20), 2, 1) / 2, row_permutations(7, 5)
+    found = label_null(squares, first, second, rows, weights, "pearson", orders, torch.device("cpu"))
+    one = label_null(squares, first, second, rows, np.eye(40), "pearson", orders, torch.device("cpu"))
+    np.testing.assert_allclose(found, one @ weights.T, atol=1e-6)
