@@ -7,13 +7,13 @@ from matplotlib.patches import Patch
 
 from neuroalign.data import scores as scores_
 from neuroalign.errors import check_option, list_ids
-from neuroalign.plots.select import shorten
+from neuroalign.plots.select import metric_label, shorten
 from neuroalign.plots.style import FAINT, GREY, INK, PALETTE, Figure, grid_shape, new_figure, place_legend, styled
 from neuroalign.plots.untrained import is_untrained, mark_untrained
 
 __all__ = ["knockout_curves", "site_effects"]
 
-LABELS = {"flow.relative": "change of p(answer) (%)", "flow.logp": "change of log p(answer)"}
+FLOWS = ("flow.relative", "flow.logp")
 MARKERS = "osD^vPX"
 NAMED = 40  # sites whose names can be read on an axis
 MOST_PANELS = 12
@@ -42,7 +42,7 @@ def knockout_curves(scores: xr.Dataset, metric: str = "flow.relative", *, title:
     about = scores_.attrs_of(scores)
     if about.get("analysis") not in ("information_flow", "ablation"):
         raise ValueError("scores: not of neuroalign.probes.information_flow or ablation.")
-    check_option("metric", metric, list(LABELS))
+    check_option("metric", metric, FLOWS)
     data = scores.sel(metric=metric, target="answer")
     models = list(dict.fromkeys(data["model"].values.tolist()))
     edges = list(dict.fromkeys(data["stream"].values.tolist()))
@@ -69,7 +69,7 @@ def knockout_curves(scores: xr.Dataset, metric: str = "flow.relative", *, title:
     for axis in axes.flat[len(models):]:
         axis.set_visible(False)
     for axis in axes[:, 0]:
-        axis.set_ylabel(LABELS[metric])
+        axis.set_ylabel(metric_label(metric))
     lines = [(Line2D([], [], color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], ms=3.4),
               edge.replace("->", " → ")) for i, edge in enumerate(edges)]
     if "ci_low" in data and np.isfinite(data["ci_low"]).any():
@@ -164,7 +164,7 @@ def site_effects(scores: xr.Dataset, *, kind: str = "effect", alpha: float = 0.0
     place_legend(figure, [h for h, _ in handles], [t for _, t in handles], most=4)
     if title:
         figure.suptitle(title, x=0.01, ha="left", color=INK)
-    figure.data = scores_.to_frame(scores.sel(metric=[metric, f"{base}.change"]))
+    figure.data = scores_.to_frame(scores.sel(metric=list(dict.fromkeys([metric, f"{base}.change"]))))
     figure.caption = (f"{KINDS[kind][0].upper()}{KINDS[kind][1:]}, site by site. Filled: q < {alpha:g} over sites. "
                       f"Encoder: {'frozen' if base.endswith('.frozen') else 'refitted to each model'}."
                       + _control_caption(about, kind))

@@ -52,6 +52,8 @@ def default_pictures(scores: xr.Dataset) -> list[Picture]:
         return [Picture(f) for f in _parts(scores)]
     if attrs_of(scores).get("analysis") == "site_tests":
         return [Picture(f) for f in _maps(scores, str(scores["metric"].values[0]))]
+    if attrs_of(scores).get("analysis") in ("information_flow", "ablation", "interventional_encoding"):
+        return [Picture(f) for f in _interventions(scores)]
     if scores["score"].dims == ("metric", "space"):
         return [Picture(f) for f in _probes(scores)]
     pictures = []
@@ -96,6 +98,17 @@ def _holds(scores, metric, ids, *spaces) -> bool:
     return ("neuroid" in scores["score"].dims and list(scores["neuroid"].values) == ids
             and {metric} <= set(map(str, scores["metric"].values))
             and set(spaces) <= set(map(str, scores["space"].values)))
+
+
+def _interventions(scores) -> list[Figure]:
+    """Curves over blocks; or site by site the difference from a control, or from the whole model if there is none."""
+    if "neuroid" not in scores.dims:
+        return [plots.knockout_curves(scores)]
+    if "time_bin" in scores["score"].dims:
+        return []
+    effect = next(m for m in map(str, scores["metric"].values) if m.endswith(".effect"))
+    controlled = np.isfinite(scores["score"].sel(metric=effect)).any()
+    return [plots.site_effects(scores, kind="effect" if controlled else "change")]
 
 
 def _probes(scores) -> list[Figure]:

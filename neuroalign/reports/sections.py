@@ -19,7 +19,8 @@ TITLES = {
     "encode": "Encoding", "encode_banded": "Encoding with bands", "encode_stimuli": "Encoding, patterns of stimuli",
     "partition_variance": "Unique and shared variance", "site_tests": "Site tests", "compare": "Comparison",
     "matching": "Matching", "judgements": "Judgements", "modality_gap": "Modality gap",
-    "information_flow": "Information flow",
+    "information_flow": "Information flow", "ablation": "Ablation", "logit_lens": "Logit lens",
+    "interventional_encoding": "Sites that lose when a flow is cut",
 }
 
 

@@ -81,3 +81,14 @@ def test_other_scores_are_refused():
         na.plot.site_effects(flow())
     with pytest.raises(ValueError, match="kind: got 'r.pooled.effect.irrelevant'"):
         na.plot.site_effects(effects(), kind="effect.irrelevant")
+
+
+def test_a_report_draws_them(tmp_path):
+    from neuroalign.reports.pictures import default_pictures
+
+    for data, words in ((flow(), "when a read is blocked"), (effects(), "Cut minus random reads")):
+        (picture,) = default_pictures(data)
+        assert words in picture.figure.caption
+    bare = effects()
+    bare["score"].loc[{"metric": "r.pooled.effect"}] = np.nan
+    assert "Cut minus whole model" in default_pictures(bare)[0].figure.caption
