@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 
 from neuroalign.data.stimuli import StimulusSet
+from neuroalign.data.videos import frames_at
 from neuroalign.errors import list_ids, warn_user
+from neuroalign.recordings.stimuli import write_missing_images
 from neuroalign.recordings.textgrid import read_textgrid
 
 __all__ = ["check_inside", "language_aligned", "read_events", "vision_aligned"]
 
 NAMES = ("stimulus_id", "stim_file", "trial_type", "value", "text")  # columns that may name what an event shows
-LONGEST = 10 * 24 * 3600  # seconds: later onsets are no seconds
+FRAME = 0.1  # seconds of film that stand for its frame
+CHUNK = 64  # frames held at a time
 
 
 def read_events(source, *, tier: str | None = None, prefix: str = "event") -> pd.DataFrame:
@@ -115,7 +118,8 @@ def check_inside(events: pd.DataFrame, start: float, stop: float, before: float,
     return events[~(outside | spoilt)].reset_index(drop=True), reasons
 
 
-def language_aligned(words, frames=None, *, film_onset: float = 0.0, ids: str = "word") -> StimulusSet:
+def language_aligned(words, frames=None, *, film_onset: float = 0.0, image_folder=None,
+                     ids: str = "word") -> StimulusSet:
     """One event a word: its text, and the film at its onset.
 
     Parameters
@@ -126,7 +130,11 @@ def language_aligned(words, frames=None, *, film_onset: float = 0.0, ids: str = 
         The film; each event then has the columns ``video``, ``start`` and ``stop`` (seconds of the film, a tenth of a
         second from the onset of the word).
     film_onset : float
-        Second of the recording at which the film began. Where the film was paused, map the onsets first (`FilmClock`).
+        Second of the recording at which the film began. Where the film was paused, give the words a column
+        ``film_time`` instead (seconds of the film), as those of ``TreebankRecording.words`` have.
+    image_folder : path, optional
+        Write the frame that is shown at each event there (PNG) and name it in the column ``image``, for models of
+        pictures; those that are there already are kept. Without it the events have short clips, for models of films.
     ids : str
         Prefix of the ids ``word#0``, ... where the table has none.
 
@@ -143,10 +151,10 @@ def language_aligned(words, frames=None, *, film_onset: float = 0.0, ids: str = 
     table = read_events(words, prefix=ids)
     if "text" not in table:
         raise ValueError(f"language_aligned: columns are {list_ids(table.columns)}, expected 'text' among them.")
-    return _event_set(table, frames, film_onset, "language_aligned")
+    return _event_set(table, frames, film_onset, image_folder, "language_aligned")
 
 
-def vision_aligned(cuts, sentences, frames=None, *, film_onset: float = 0.0, ids: str = "cut",
+def vision_aligned(cuts, sentences, frames=None, *, film_onset: float = 0.0, image_folder=None, ids: str = "cut",
                    farthest: float | None = None) -> StimulusSet:
     """One event a scene cut: the film there, and the nearest sentence that began before it.
 
@@ -156,7 +164,7 @@ def vision_aligned(cuts, sentences, frames=None, *, film_onset: float = 0.0, ids
         Onsets of the scene cuts, on the clock of the recording.
     sentences : DataFrame, StimulusSet or path
         ``text`` and ``onset`` on the same clock.
-    frames, film_onset
+    frames, film_onset, image_folder
         As for `language_aligned`.
     ids : str
     farthest : float, optional
@@ -185,7 +193,7 @@ def vision_aligned(cuts, sentences, frames=None, *, film_onset: float = 0.0, ids
         raise ValueError("vision_aligned: no cut has a sentence before it. Are both on one clock, in seconds?")
     table, rows = table[kept].reset_index(drop=True), said.iloc[before[kept]].reset_index(drop=True)
     table = table.assign(text=rows["text"], sentence_onset=rows["onset"], sentence_id=rows["stimulus_id"])
-    return _event_set(table, frames, film_onset, "vision_aligned")
+    return _event_set(table, frames, film_onset, image_folder, "vision_aligned")
 
 
 def _table(source, tier) -> tuple[pd.DataFrame, str]:
@@ -207,14 +215,28 @@ def _table(source, tier) -> tuple[pd.DataFrame, str]:
     return table, path.name
 
 
-def _event_set(table: pd.DataFrame, frames, film_onset: float, name: str) -> StimulusSet:
+def _event_set(table: pd.DataFrame, frames, film_onset: float, image_folder, name: str) -> StimulusSet:
     if frames is not None:
-        start = table["onset"] - film_onset
+        start = table["film_time"] if "film_time" in table else table["onset"] - film_onset
         if (start < 0).any():
             raise ValueError(f"{name}: {int((start < 0).sum())} events begin before the film (film_onset="
                              f"{film_onset:g} s).")
-        table = table.assign(video=str(frames), start=start, stop=start + 0.1)
+        table = table.assign(video=str(frames), start=start, stop=start + FRAME)
+        if image_folder is not None:
+            rate = table["frame_rate"].iloc[0] if "frame_rate" in table else None
+            paths = _write_frames(Path(image_folder), Path(frames), start.to_numpy(float), rate)
+            table = table.assign(image=paths).drop(columns=["video", "start", "stop", "frame_rate"], errors="ignore")
     table = table.set_index("stimulus_id")
     if table.index.has_duplicates:
         table.index = [f"{name}#{k}" for k in range(len(table))]
     return StimulusSet(table.rename_axis("stimulus_id"), name)
+
+
+def _write_frames(folder: Path, film: Path, moments: np.ndarray, frame_rate) -> list[str]:
+    """Write the frame of each moment, named after its millisecond, and return the paths."""
+    names = [f"{film.stem}-{round(t * 1000):09d}ms" for t in moments]
+    missing = [k for k in np.argsort(moments, kind="stable") if not (folder / f"{names[k]}.png").is_file()]
+    for first in range(0, len(missing), CHUNK):
+        rows = missing[first:first + CHUNK]
+        write_missing_images(folder, [names[k] for k in rows], frames_at(film, moments[rows], frame_rate))
+    return [str(folder / f"{name}.png") for name in names]

@@ -15,7 +15,7 @@ from neuroalign.recordings.files import match_files, provenance, read_structs
 from neuroalign.recordings.rdms import numbered_ids, read_ratings
 from neuroalign.recordings.textgrid import read_textgrid
 
-__all__ = ["STIMULI"]
+__all__ = ["STIMULI", "write_missing_images"]
 
 
 def mat_images(manifest: Manifest, *, file: str, variable: str, image: str, prefix: str, columns=(),
@@ -27,7 +27,7 @@ def mat_images(manifest: Manifest, *, file: str, variable: str, image: str, pref
         raise ValueError(f"{manifest.name}: {len(names)} names for {len(structs)} images of {file!r}.")
     ids = numbered_ids(prefix, len(structs))
     folder = home() / "images" / f"{manifest.name}-{(entry.sha256 or 'unverified')[:12]}"
-    paths = _write_missing_images(folder, ids, [s[image] for s in structs])
+    paths = write_missing_images(folder, ids, [s[image] for s in structs])
     table = pd.DataFrame({"image": paths}, index=ids)
     if names:
         table["text"], table["name"] = list(names), list(names)
@@ -107,7 +107,7 @@ def _word_set(manifest: Manifest, words, onset, end, parent: str, more: dict | N
     return StimulusSet(table, manifest.name, provenance(manifest))
 
 
-def _write_missing_images(folder: Path, ids, arrays) -> list[str]:
+def write_missing_images(folder: Path, ids, arrays) -> list[str]:
     """Write the PNG files that are not there yet, each complete or not at all; two processes do no harm."""
     from PIL import Image
 

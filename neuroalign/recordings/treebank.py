@@ -87,7 +87,8 @@ class TreebankRecording:
         Returns
         -------
         StimulusSet
-            ``text``, ``onset``, ``duration``, ``film_onset`` and the other columns; ids ``VIEWING#k``.
+            ``text``, ``onset``, ``duration``, ``film_time`` (seconds of the film) and the other columns; ids
+            ``VIEWING#k``.
         """
         table = self._word_table(table)
         text = next((c for c in WORDS if c in table), None)
@@ -106,7 +107,7 @@ class TreebankRecording:
                   table.get("duration", pd.Series(np.nan, table.index)).to_numpy(float))
         rest = table.drop(columns=[c for c in (text, start, "end", "duration", "onset", "text") if c in table])
         words = pd.DataFrame({"text": table[text].astype(str).to_numpy(), "parent": self.path.stem, "onset": onset,
-                              "duration": length, "film_onset": film, **{c: rest[c].to_numpy() for c in rest}},
+                              "duration": length, "film_time": film, **{c: rest[c].to_numpy() for c in rest}},
                              index=[f"{self.path.stem}#{k}" for k in range(len(table))])
         lost = words.index[~np.isfinite(words["onset"])]
         if len(lost):

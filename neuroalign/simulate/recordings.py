@@ -73,7 +73,7 @@ def treebank_folder(root, *, subject: int = 3, trial: int = 0, n_words: int = 12
     Returns
     -------
     Planted
-        ``more``: ``film_onset`` of each word, ``pause``, ``corrupted``, ``electrodes`` (a table of positions, as
+        ``more``: ``film_time`` of each word, ``pause``, ``corrupted``, ``electrodes`` (a table of positions, as
         `load_electrodes` returns).
     """
     import h5py
@@ -114,7 +114,7 @@ def treebank_folder(root, *, subject: int = 3, trial: int = 0, n_words: int = 12
     xyz = [(-50 - k, -20, 0) for k in range(5)] + [(48 + k, 20, 15) for k in range(5)]
     electrodes = pd.DataFrame(xyz, columns=list("xyz"), dtype=float).assign(
         neuroid_id=list(driven), subject=f"btbank{subject}", label=clean[:10])
-    more = {"film_onset": film, "pause": pause, "corrupted": ["RF2c1"], "electrodes": electrodes}
+    more = {"film_time": film, "pause": pause, "corrupted": ["RF2c1"], "electrodes": electrodes}
     return Planted(root, features, driven, latency, more)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from neuroalign.errors import NeuroalignWarning
 from neuroalign.recordings import language_aligned, read_events, vision_aligned
@@ -96,6 +97,8 @@ def test_words_carry_the_film_at_their_onset(tmp_path):
     found = language_aligned(words.assign(frame_rate=10.0), tmp_path / "film.npy", film_onset=11.0)
     assert set(found.modalities) == {"text", "video"}
     assert found.table["start"].tolist() == [1.0, 2.5] and found.table["stop"].tolist() == [1.1, 2.6]
+    paused = language_aligned(words.assign(frame_rate=10.0, film_time=[1.0, 0.5]), tmp_path / "film.npy")
+    assert paused.table["start"].tolist() == [1.0, 0.5]
     with pytest.raises(ValueError, match="1 events begin before the film"):
         language_aligned(words, tmp_path / "film.npy", film_onset=12.5)
 
@@ -112,3 +115,16 @@ def test_a_cut_gets_the_sentence_that_began_before_it():
     assert found.ids == ("cut#1", "cut#2")
     with pytest.raises(ValueError, match="no cut has a sentence before it"), pytest.warns(NeuroalignWarning):
         vision_aligned([1.0], said)
+
+
+def test_frames_of_events_become_pictures(tmp_path):
+    film = np.zeros((40, 4, 4, 3), np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None, None]
+    np.save(tmp_path / "film.npy", film)
+    words = pd.DataFrame({"onset": [12.0, 13.5, 14.0], "text": ["the", "cat", "sat"], "frame_rate": 10.0,
+                          "film_time": [1.0, 2.5, 0.3]})  # the last one was shown again
+    for _ in range(2):  # the second time they are there already
+        found = language_aligned(words, tmp_path / "film.npy", image_folder=tmp_path / "frames")
+    assert found.modalities == ("image", "text")
+    shown = [int(np.asarray(Image.open(p))[0, 0, 0]) for p in found.table["image"]]
+    assert shown == [10, 25, 3]
+    assert len(list((tmp_path / "frames").iterdir())) == 3

@@ -45,9 +45,10 @@ def test_words_stand_on_the_clock_of_the_recording(planted):
     words = recording.words()
     assert words.ids == tuple(planted.features.stimulus_id.values)
     np.testing.assert_allclose(words.table["onset"], planted.features.onset, atol=2e-3)
+    np.testing.assert_allclose(words.table["film_time"], planted.more["film_time"], atol=1e-9)
     samples = pd.DataFrame({"full_word": ["a", "b"], "start": [3.0, 4.0], "end": [3.5, 4.2], "est_idx": [512, 1024]})
     assert recording.words(samples).table["onset"].tolist() == [1.0, 2.0]
-    halfway = planted.more["film_onset"][59:61].mean()
+    halfway = planted.more["film_time"][59:61].mean()
     with pytest.warns(NeuroalignWarning, match="1 of 2 words dropped, the triggers do not say when"):
         assert len(recording.words(pd.DataFrame({"text": ["a", "b"], "start": [5.0, halfway]}))) == 1
 
