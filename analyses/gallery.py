@@ -46,8 +46,10 @@ def depth(rng) -> dict:
     neuroids = pd.DataFrame([(s, r) for s in ("s1", "s2", "s3") for r in REGIONS for _ in range(2)],
                             columns=["subject", "region"])
     weight = neuroids["region"].map(share).to_numpy()
-    signal = (causes["low"] @ rng.standard_normal((6, len(neuroids))) * (1 - weight)
-              + causes["high"] @ rng.standard_normal((6, len(neuroids))) * weight)
+    place = neuroids["region"].map({r: k for k, r in enumerate(REGIONS)}).to_numpy()
+    wanted = {kind: rng.standard_normal((6, len(REGIONS)))[:, place] + 0.4 * rng.standard_normal((6, len(place)))
+              for kind in causes}  # the neuroids of a region are alike
+    signal = causes["low"] @ wanted["low"] * (1 - weight) + causes["high"] @ wanted["high"] * weight
     values = np.stack([signal + 2.5 * rng.standard_normal(signal.shape) for _ in range(2)])
     responses = make_responses(values.reshape(2 * N, -1), IDS * 2, [f"{s}.{r}.{k}" for k, (s, r) in
                                                                   enumerate(neuroids.itertuples(index=False))],
@@ -73,8 +75,8 @@ def sites(rng) -> dict:
     both = _space(rng, joint, "multimodal", noise=0.3, ids=ids)
     table = _electrodes(rng)
     driven = rng.random(len(table)) < 0.3
-    responses = na.simulate.brain(_space(rng, joint, "cause", noise=0.0, ids=ids), sites=table, driven=driven, snr=1.5,
-                                  random_state=1)
+    responses = na.simulate.brain(_space(rng, joint, "cause", noise=0.0, ids=ids), sites=table, driven=driven,
+                                  snr=rng.uniform(0.02, 2.0, len(table)), random_state=1)
     scores = na.encode([vision, language, both], responses, layer={"unimodal": ["vision:*", "language:*"],
                                                                    "multimodal": ["multimodal:*"]},
                        metric=("r.pooled",), n_permutations=200, n_bootstraps=2500, keep=["bootstrap"])
@@ -133,7 +135,7 @@ def heads(rng) -> dict:
     x, y = rng.standard_normal((2, N, 3))
     signal = np.zeros((N, 32, len(bins)))
     for cause, sensor, peak in ((x, "Oz", 0.1), (y, "Cz", 0.4)):
-        gain = np.exp(-(np.linalg.norm(places - places[montage.ch_names.index(sensor)], axis=1) / 0.055) ** 2)
+        gain = np.exp(-(np.linalg.norm(places - places[montage.ch_names.index(sensor)], axis=1) / 0.085) ** 2)
         course = gain[:, None] * np.exp(-((bins - peak) / 0.1) ** 2)
         signal += (cause @ rng.standard_normal(3))[:, None, None] * course
     responses = make_responses(signal + rng.standard_normal(signal.shape), IDS, montage.ch_names, kind="eeg",
@@ -195,7 +197,7 @@ def words(rng) -> dict:
     diffs = score_tools.concat([score_tools.diff(scores, names[0], other) for other in names[1:]])
     rating = rng.uniform(0, 10, 120)
     return {"difference": na.plot.difference(diffs, title="Which model is nearer?"),
-            "scatter": na.plot.scatter(rating, rating / 12 + rng.normal(0, 0.15, 120), xlabel="human rating (0 to 10)",
+            "scatter": na.plot.scatter(rating, rating / 15 + rng.normal(0, 0.1, 120), xlabel="human rating (0 to 10)",
                                        ylabel="cosine similarity", ids=[f"pair {k}" for k in range(120)],
                                        name_extremes=4, title="Ratings and a model")}
 
