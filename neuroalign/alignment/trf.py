@@ -228,7 +228,7 @@ def lag_scores(features, responses: xr.DataArray, *, tmin: float, tmax: float, g
     gap : float, optional
         As in `encode`; the folds of all delays are the same.
     **options
-        Of `encode`, but for `delays` and `trf`.
+        Of `encode`, but for `delays` and `trf`; `baselines`, the same for all delays, are left out unless asked for.
 
     Returns
     -------
@@ -256,6 +256,7 @@ def lag_scores(features, responses: xr.DataArray, *, tmin: float, tmax: float, g
     samples = delay_range(tmin, tmax, 1 / step)
     longest = float(np.abs(samples).max() * step)
     gap = make_layout(responses, None, gap, options.get("hrf"), longest).gap_seconds
+    options = {"baselines": (), **options}
     found = []
     for k in samples:
         seconds = round(float(k * step), 6)
