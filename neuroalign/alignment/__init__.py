@@ -74,6 +74,7 @@ _PUBLIC = {
     "rbf_cka": "cka",
     "rdms": "rdm",
     "response_rdms": "recording_rdms",
+    "reweighted_rsa": "reweighted",
     "ridge_cv": "ridge",
     "smallest_dimension": "nested_dimensions",
     "train_nested": "nested_losses",

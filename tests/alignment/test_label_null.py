@@ -10,6 +10,7 @@ from neuroalign.alignment.label_null import label_null, restrict_permutations
 from neuroalign.alignment.rdm import square
 from neuroalign.alignment.rdm_bootstrap import bootstrap_rdms
 from neuroalign.errors import NeuroalignWarning
+from neuroalign.stats import row_permutations
 
 N = 12
 FIRST, SECOND = np.triu_indices(N, 1)
