@@ -27,6 +27,7 @@ def whisper():
     return load_model("whisper-tiny.en", device="cpu")
 
 
+@pytest.mark.slow
 def test_words_need_what_is_heard(whisper, tmp_path):
     path = str(tmp_path / "spoken.wav")
     subprocess.run(["espeak-ng", "-v", "en-us", "-s", "140", "-w", path, SAID], check=True)
