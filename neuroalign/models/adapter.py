@@ -152,7 +152,9 @@ class Adapter(Protocol):
     Where the tokens of sounds and videos have their places in time, an adapter has a method more,
     ``times(model, layer, stimulus)``: an array (token, 2) of the seconds, from the start of the stimulus, where the
     tokens of the layer's stream ``audio`` or ``video`` begin and end; None for layers whose tokens have none. A
-    `ValueError` says why a stimulus has none.
+    `ValueError` says why a stimulus has none. Where attention is to be intervened on at other modules than those that
+    `neuroalign.models.attention.attention_sites` finds in the blocks, it has ``attention(model)``, which returns a list
+    of `AttentionSite`.
     """
 
     family: str

@@ -64,9 +64,10 @@ class AttentionSite:
 def attention_sites(model: LoadedModel) -> list[AttentionSite]:
     """Return the attention modules of a model that can be intervened on, in order of computation.
 
-    They lie in the blocks of its layers. Modules that compute attention by means of their own, without a mask that
-    could be changed (the vision tower of BridgeTower, LXMERT, the windows of Swin, models of other packages), and
-    vision towers that see a picture in tiles, are not there.
+    Those that its adapter names (``attention(model)``), if it has such a method, else those found in its blocks.
+    Modules that compute attention by means of their own, without a mask that could be changed (the vision tower of
+    BridgeTower, LXMERT, the windows of Swin, models of other packages), and vision towers that see a picture in tiles,
+    are not there.
 
     Raises
     ------
@@ -130,6 +131,9 @@ class Interception:
     def __enter__(self):
         self._stack = ExitStack()
         modules = {site: self.model.module.get_submodule(site.path) for site in self.sites}
+        if any(id(module) in ACTIVE for module in modules.values()):
+            raise ValueError(f"model {self.model.id!r}: its attention is intervened on already, and interventions do "
+                             "not nest. Block several edges at once: knockout(model, stimuli, [EDGE, EDGE]).")
         for site, module in modules.items():
             if site.through == "interface":
                 ACTIVE[id(module)] = (self, site)

@@ -111,3 +111,14 @@ def test_odd_arguments_of_attention_are_refused():
     x = torch.zeros(1, 1, 2, 4)
     with pytest.raises(ValueError, match="takes 'softcap'"):
         attend(torch.nn.Identity(), x, x, x, None, softcap=30.0)
+
+
+def test_an_adapter_may_name_its_sites_and_interventions_do_not_nest(tiny_model, monkeypatch):
+    model = tiny_model("llama")
+    sites = attention_sites(model)
+    monkeypatch.setattr(model.adapter, "attention", lambda model: sites[1:], raising=False)
+    assert attention_sites(model) == sites[1:]
+    with Interception(model, sites), pytest.raises(ValueError, match="interventions do not nest"):
+        Interception(model, sites[:1]).__enter__()
+    with Interception(model, sites):  # the first one was taken away
+        pass
