@@ -174,6 +174,9 @@ def encode_across_subjects(responses: xr.DataArray, *, method: str = "srm", n_co
     if len(parts) < 3:
         raise ValueError(f"encode_across_subjects: got {len(parts)} subjects, expected at least three: two share a "
                          "space, a third is predicted from it.")
+    lost = responses["neuroid"].values[~np.isfinite(responses.transpose("time", "neuroid").values).all(0)]
+    if len(lost):
+        raise ValueError(f"encode_across_subjects: neuroids {list_ids(lost)} hold NaN. Leave them out.")
     runs = runs_of(responses)
     if isinstance(cv, str) and cv == "auto":
         cv = "leave-one-group-out" if runs.max() else "blocks"

@@ -6,6 +6,7 @@ from scipy.linalg import orthogonal_procrustes
 
 from neuroalign.alignment import encode_across_subjects, fit_shared_space, shift_subjects
 from neuroalign.data import make_responses
+from neuroalign.recordings import clean, load_confounds, load_responses
 from neuroalign.stats import Folds
 
 SIZES = (20, 26, 22, 24)
@@ -120,6 +121,15 @@ def test_a_prediction_is_the_ridge_of_the_others_written_out():
     np.testing.assert_allclose(found.score.values[0, 0, 20:46], r, atol=1e-3)
 
 
+def test_listeners_to_alice_are_predicted_from_one_another(mirror):
+    cleaned = clean(load_responses("alice_fmri"), confounds=load_confounds("alice_fmri"), high_pass=1 / 128)
+    few = cleaned.sel(neuroid=np.isin(cleaned.subject.values, np.unique(cleaned.subject.values)[:8]))
+    options = {"method": "procrustes", "alphas": [1.0, 100.0], "n_splits": 3, "gap": 8}
+    found, apart = (encode_across_subjects(r, **options).score.values.ravel() for r in (few, shift_subjects(few)))
+    assert found[few.region.values == "LPTL"].mean() > 0.25 and found.mean() > 0.12
+    assert abs(apart.mean()) < 0.06 and apart[few.region.values == "LPTL"].mean() < 0.1
+
+
 def test_one_run_is_cut_into_blocks_with_a_gap():
     r = labelled(planted()[1]).drop_vars("run")
     found = encode_across_subjects(r, n_components=3, gap=5)
@@ -138,6 +148,7 @@ def test_one_run_is_cut_into_blocks_with_a_gap():
     (lambda x: fit_shared_space(x, method="pca"), "method: got 'pca'"),
     (lambda x: fit_shared_space(x, n_components=2).transform(x[:2]), "got 2 subjects, the space was fitted on 4"),
     (lambda x: encode_across_subjects(labelled(x[:2])), "got 2 subjects, expected at least three"),
+    (lambda x: encode_across_subjects(labelled([*x[:3], x[3] * np.nan])), "neuroids 'p3:68', 'p3:69', 'p3:70' and 21"),
 ])
 def test_wrong_input_is_explained(call, words):
     with pytest.raises(ValueError, match=words):
