@@ -169,15 +169,19 @@ def _untied_unit(n: int) -> np.ndarray:
 
 def _unit_ranks(row: np.ndarray, out: np.ndarray, method: str) -> None:
     order, ordered = _sorted(row)
-    n = len(row)
-    if n > 1 and (ordered[1:] != ordered[:-1]).all():
+    n, (members, ranks, sizes) = len(row), _tied(ordered)
+    if not len(sizes):
         out[order] = _untied_unit(n)
         return
-    ranks = _sorted_ranks(ordered) - (n + 1) / 2
-    norm = np.sqrt((ranks * ranks).sum())
-    if norm and method == "rho_a":
-        norm = np.sqrt((float(n) ** 3 - n) / 12)
-    out[order] = ranks / norm if norm else np.nan
+    whole = (float(n) ** 3 - n) / 12
+    norm = np.sqrt(whole - (sizes.astype(float) ** 3 - sizes).sum() / 12)
+    if len(sizes) == 1 and sizes[0] == n:
+        out[:] = np.nan
+        return
+    scale = np.sqrt(whole) / (np.sqrt(whole) if method == "rho_a" else norm)
+    unit = _untied_unit(n) * np.float32(scale)
+    unit[members] = (ranks - (n + 1) / 2) * (scale / np.sqrt(whole))
+    out[order] = unit
 
 
 def _unit_values(row: np.ndarray, out: np.ndarray, centred: bool) -> None:
@@ -190,9 +194,20 @@ def _unit_values(row: np.ndarray, out: np.ndarray, centred: bool) -> None:
 
 
 def _sorted_ranks(ordered: np.ndarray) -> np.ndarray:
-    new = ordered[1:] != ordered[:-1]
-    if new.all():
-        return np.arange(1, len(ordered) + 1)
-    starts = np.concatenate([[0], np.flatnonzero(new) + 1])
-    sizes = np.diff(np.append(starts, len(ordered)))
-    return np.repeat(starts + (sizes + 1) / 2, sizes)
+    found = np.arange(1.0, len(ordered) + 1)
+    members, ranks, _ = _tied(ordered)
+    found[members] = ranks
+    return found
+
+
+def _tied(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where sorted values are tied: their places, their average ranks (from 1), and the sizes of the ties."""
+    same = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if not len(same):
+        return same, same, same
+    ends = np.flatnonzero(np.diff(same) > 1)
+    first, last = same[np.concatenate([[0], ends + 1])], same[np.concatenate([ends, [len(same) - 1]])] + 1
+    sizes = last - first + 1
+    before = np.cumsum(sizes) - sizes
+    members = np.repeat(first - before, sizes) + np.arange(sizes.sum())
+    return members, np.repeat((first + last) / 2 + 1, sizes), sizes

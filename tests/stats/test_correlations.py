@@ -86,3 +86,16 @@ def test_ranks_of_float32_by_packed_sorting_equal_scipys(values):
     if np.isfinite(row).all() and (row != row[0]).any():
         ranks = expected - expected.mean()
         np.testing.assert_allclose(unit_rows(row, "spearman")[0], ranks / np.linalg.norm(ranks), atol=1e-7)
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.float32, st.integers(3, 60), elements=st.integers(-4, 4).map(float)))
+def test_unit_ranks_with_many_ties_equal_scipys(row):
+    unit = unit_rows(row, "spearman")[0]
+    if (row == row[0]).all():
+        assert np.isnan(unit).all()
+        return
+    ranks = rankdata(row) - (len(row) + 1) / 2
+    np.testing.assert_allclose(unit, ranks / np.linalg.norm(ranks), atol=1e-6)
+    whole = np.sqrt((len(row) ** 3 - len(row)) / 12)
+    np.testing.assert_allclose(unit_rows(row, "rho_a")[0], ranks / whole, atol=1e-6)
