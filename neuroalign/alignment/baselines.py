@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neuroalign.alignment.nulls import Fitter
+from neuroalign.alignment.nulls import Fitter, residuals_of
 from neuroalign.alignment.problem import Problem
 from neuroalign.alignment.scoring import score_moments
 from neuroalign.alignment.splits import Layout, permutation_orders
@@ -55,7 +55,8 @@ def drift_scores(problem: Problem, metrics: Sequence[str]) -> np.ndarray:
 def shuffled_scores(design, fitter: Fitter, layout: Layout, Y: np.ndarray, metrics: Sequence[str],
                     permuting: dict) -> np.ndarray:
     """Score the features in a few orders of the null, everything fitted again: the mean, (n_metrics, n_targets)."""
-    events = None if design.events is None else len(design.events)
+    residuals = residuals_of(fitter, design)
+    events = None if residuals is not None or design.events is None else len(design.events)
     _, orders = permutation_orders(layout, n_permutations=SHUFFLES, events=events, **permuting)
-    sums = [fitter.fit(design.permuted(order).joint, Y).sums for order in orders]
+    sums = [fitter.fit(design.permuted(order, residuals).joint, Y).sums for order in orders]
     return np.mean([[score_moments(m, one) for m in metrics] for one in sums], axis=0)

@@ -77,8 +77,14 @@ class Design:
             return LaggedTable(self.nuisance, self.series, self.lags)
         return Table([self.nuisance, self.values])
 
-    def permuted(self, order: np.ndarray) -> "Design":
-        """Take the features in another order: the event series before convolution, or the rows."""
+    def permuted(self, order: np.ndarray, residuals=None) -> "Design":
+        """Take the features in another order: the event series before convolution, or the rows.
+
+        With `Residuals`: the rows of what the nuisance does not explain of them.
+        """
+        if residuals is not None:
+            explained, left = residuals.parts(self.series)
+            return replace(self, series=explained + left[order], events=None)
         if self.events is None:
             return replace(self, series=Table([self.series]).take(order))
         moved = self.events.copy(data=self.events.values[order])

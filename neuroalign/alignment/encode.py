@@ -24,6 +24,7 @@ from neuroalign.alignment.resampling import Resampling
 from neuroalign.alignment.residuals import warn_leftover
 from neuroalign.alignment.scoring import score_moments
 from neuroalign.alignment.splits import describe_blocks
+from neuroalign.data import sample_dim
 from neuroalign.errors import check_option, collect_warnings
 
 __all__ = ["encode"]
@@ -102,8 +103,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         stimulus into training and test.
     null : {"auto", "shift", "block", "permute"}
         Circular shift (auto for a time series), order of blocks or groups, or order of rows (auto for independent
-        stimuli). Without nuisance the responses are permuted, with nuisance the features (events before they are
-        convolved), so that the nuisance keeps what it explains.
+        stimuli). Without nuisance the responses are permuted, with nuisance what it does not explain of the features
+        (of events, the events before they are convolved), so that the nuisance keeps what it explains of both.
     min_shift : float
         Least circular shift, as a share of the series (of events, or of the run).
     block : float, optional
@@ -125,7 +126,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     on_missing : {"error", "drop"}
         What to do with stimuli that only one side has.
     residualize : {"features", "both"}, optional
-        Instead of a place beside every space, take the nuisance out of the features by ridge regression within the
+        Instead of a place beside every space, take the nuisance out of the features by least squares within the
         training rows of each outer fold; ``both``: out of the responses, too, and score their residuals (without a
         ceiling). How well the nuisance, bent by Gaussian functions, still predicts held-out residual features is
         ``attrs["leftover"]``, with a warning above an R² of .01.
@@ -195,7 +196,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         warn_independent(results)
         warn_leftover(leftover_of(results))
     attrs = {"analysis": "encode", "warnings": said, **problem.describe(),
-             "aggregation": {m: m.split(".")[1] for m in metrics}, "repeats": repeats,
+             "aggregation": {m: m.split(".")[1] for m in metrics},
+             "repeats": repeats if sample_dim(responses) == "presentation" else None,
              "solver": {r["space"]: r["solver"] for r in results}, "fdr": fdr,
              "nulls": results[0]["null_name"] if n_permutations else None, "n_bootstraps": n_bootstraps,
              "interval": resampling.describe(LEVEL) if resampling else None,

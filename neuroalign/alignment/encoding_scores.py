@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.alignment.baselines import shuffled_scores
-from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses
+from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses, residuals_of
 from neuroalign.alignment.scoring import fold_scores, score_moments
 from neuroalign.alignment.splits import make_permutations
 from neuroalign.data import sample_dim, scores
@@ -57,14 +57,16 @@ def compare_with_null(design, joint, Y, observed, fitter, layout, metrics, keep,
     """Permute and fit again: p, and mean, sd and name of the null. Features are permuted where there is nuisance."""
     # Whether a neuroid is selected depends on where its rows stand: they stay, and the features move.
     by_features = design.nuisance.shape[1] > 0 or fitter.selected is not None
-    events = len(design.events) if by_features and design.events is not None else None
+    residual = residuals_of(fitter, design) is not None
+    events = len(design.events) if by_features and not residual and design.events is not None else None
     name, orders = make_permutations(layout, n_permutations=n_permutations, events=events, **options)
     tally = Tally(observed, len(orders) if keep else 0)
     if by_features:
         null_by_features(fitter, design, Y, orders, metrics, tally)
     else:
         null_by_responses(fitter, joint, Y, orders, metrics, tally)
-    told = {"name": name, "permuted": "events" if events else "features" if by_features else "responses",
+    what = "events" if events else "features" if by_features else "responses"
+    told = {"name": name, "permuted": "residual features" if residual else what,
             "n": tally.count, "smallest_p": 1 / (1 + tally.count),
             "min_shift": options["min_shift"] if name == "shift" else None,
             "independent_samples": _independent(joint, Y) if layout.time_series else None}

@@ -168,9 +168,9 @@ class JointDesign:
                              "series and some events, or their numbers of events differ. Leave n_permutations=0.")
         return self.parts[0].events
 
-    def permuted(self, order: np.ndarray) -> "JointDesign":
+    def permuted(self, order: np.ndarray, residuals=None) -> "JointDesign":
         """Take the features of all spaces in another order."""
-        return JointDesign([d.permuted(order) for d in self.parts])
+        return JointDesign([d.permuted(order, residuals) for d in self.parts])
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,9 @@ class LayerDesigns:
         """The events of the first layer, where there are any: those of all layers are as many."""
         return self.designs[0].events
 
-    def permuted(self, order: np.ndarray) -> "LayerDesigns":
+    def permuted(self, order: np.ndarray, residuals=None) -> "LayerDesigns":
         """Take the features of all layers in another order."""
-        return LayerDesigns(tuple(d.permuted(order) for d in self.designs))
+        return LayerDesigns(tuple(d.permuted(order, residuals) for d in self.designs))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from neuroalign.alignment.table import Table
 from neuroalign.linalg import free_memory, thread_limit
 from neuroalign.stats import Folds, at_least
 
-__all__ = ["Fit", "Fitter", "Tally", "fill_flat", "null_by_features", "null_by_responses"]
+__all__ = ["Fit", "Fitter", "Tally", "fill_flat", "null_by_features", "null_by_responses", "residuals_of"]
 
 BUDGET = 2**29  # bytes of sums that a batch of permutations may hold
 
@@ -231,10 +231,26 @@ def null_by_responses(fitter: Fitter, X, Y: np.ndarray, orders: np.ndarray, metr
 
 def null_by_features(fitter: Fitter, design: Design, Y: np.ndarray, orders: np.ndarray, metrics,
                      tally: Tally) -> None:
-    """Permute the rows, or the events, of the features; the nuisance columns stay where they are."""
+    """Permute the rows, or the events, of the features; the nuisance, and what it explains of them, stay."""
+    residuals = residuals_of(fitter, design)
     for order in orders:
-        sums = fitter.fit(design.permuted(order).joint, Y).sums
+        sums = fitter.fit(design.permuted(order, residuals).joint, Y).sums
         tally.add(np.stack([score_moments(metric, sums) for metric in metrics]))
+
+
+def residuals_of(fitter: Fitter, design: Design) -> Residuals | None:
+    """Return what parts features into what the nuisance explains of them, which stays, and the rest, which moves.
+
+    Features that are permuted whole lose what they share with the nuisance. Beside it in one ridge, that is a second
+    way to the same weights, and its loss lowers the null (8.6 % false positives at .05 where all that features share
+    with the responses is nuisance). None without nuisance, for events, and for more nuisance than training rows.
+    """
+    if fitter.residuals is not None:
+        return fitter.residuals
+    n_nuisance = design.nuisance.shape[1]
+    if not n_nuisance or design.events is not None or n_nuisance >= fitter.outer.train.sum(1).min():
+        return None
+    return Residuals(design.nuisance, fitter.outer, fitter.inner, fitter.device, False)
 
 
 def fill_flat(predicted, Y, train):

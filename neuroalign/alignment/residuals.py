@@ -14,23 +14,22 @@ from neuroalign.stats import Folds
 __all__ = ["LEFTOVER", "RESIDUALIZE", "Residuals", "make_residuals", "warn_leftover"]
 
 RESIDUALIZE = ("features", "both")
-ALPHAS = np.logspace(-4, 6, 11)  # a small penalty is near least squares; a large one leaves unrelated features alone
+PENALTY = 1e-4  # near least squares
+ALPHAS = np.logspace(-4, 6, 11)  # of the regression that tells what is left
 NOTHING = 1e-8  # share of the variance below which a residual is what rounding and the penalty left of nothing
 LANDMARKS = 100  # most Gaussian functions that tell what is left
 LEFTOVER = 0.01  # cross-validated R² of residual features from the nuisance that passes for none
 
 
 class Residuals:
-    """Regressions of features, and of responses, on the nuisance: one decomposition a fold serves all of them.
-
-    Each column has its own penalty, by the inner folds.
+    """Regressions of features, and of responses, on the nuisance, by least squares: one decomposition a fold.
 
     Parameters
     ----------
     nuisance : array of shape (n_samples, n_columns)
     outer : Folds
     inner : sequence of Folds or "loo"
-        Over the training rows of each outer fold.
+        Over the training rows of each outer fold; only to tell what is left.
     device : torch device
     responses : bool
         Whether the responses become residuals, too.
@@ -39,7 +38,7 @@ class Residuals:
     def __init__(self, nuisance: np.ndarray, outer: Folds, inner: Sequence, device: torch.device, responses: bool):
         self.nuisance, self.outer, self.inner, self.device = nuisance, outer, inner, device
         self.responses = responses
-        self._plans: dict[int, RidgePlan] = {}
+        self._plans: dict[int | None, RidgePlan] = {}  # of each fold; None: of all rows
 
     def remove(self, train: np.ndarray, test: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """Return what the nuisance does not explain, of the training and the test rows of a fold.
@@ -61,6 +60,19 @@ class Residuals:
         left = np.concatenate([train, test]) - explained
         left[:, left[:len(train)].var(0) <= NOTHING * train.var(0)] = 0
         return left[:len(train)].astype(np.float32), left[len(train):].astype(np.float32)
+
+    def parts(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the nuisance explains of features over all rows, mean included, and what it does not.
+
+        Only for a null, which leaves the first part in place and permutes the second: features that are permuted whole
+        are no longer like those that were tested, once the nuisance is taken out (2 % false positives at .05).
+        """
+        if None not in self._plans:
+            self._plans[None] = plan_ridge(self.nuisance, self.nuisance, alphas=[PENALTY], device=self.device)
+        values = np.asarray(values, np.float32)
+        explained = self._plans[None].predict(values)[0]
+        explained = np.where(np.isnan(explained), values, explained)  # constant
+        return explained, values - explained
 
     def targets(self, Y: np.ndarray, fold: int) -> np.ndarray:
         """Return the responses (n_samples, n_targets) as residuals in the training and test rows of a fold."""
@@ -103,8 +115,7 @@ class Residuals:
     def _plan(self, fold: int) -> RidgePlan:
         if fold not in self._plans:
             train, test = (self.nuisance[side[fold]] for side in (self.outer.train, self.outer.test))
-            self._plans[fold] = plan_ridge(train, np.concatenate([train, test]), alphas=ALPHAS,
-                                           inner_folds=self.inner[fold], device=self.device)
+            self._plans[fold] = plan_ridge(train, np.concatenate([train, test]), alphas=[PENALTY], device=self.device)
         return self._plans[fold]
 
 

@@ -305,4 +305,4 @@ def describe_blocks(layout: Layout, block: float | None) -> dict | None:
         return None
     size = block_samples(layout, block, layout.n_samples)
     return {"samples": size, "seconds": round(size * layout.step, 6),
-            "autocorrelation_time": round(layout.memory * layout.step, 6), "given": block is not None}
+            "autocorrelation_seconds": round(layout.memory * layout.step, 6), "given": block is not None}

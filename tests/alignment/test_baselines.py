@@ -91,9 +91,9 @@ def test_blocks_are_five_autocorrelation_times_long_and_say_so():
         assert breaks <= 2000 // told[ar]["samples"] - 1
     assert told[0.0]["samples"] == 50 and not told[0.0]["given"]  # never fewer
     assert 75 <= told[0.9]["samples"] <= 95  # 1 + 2 sum of .9^k down to .05: about 17.3 samples
-    assert told[0.9]["samples"] == int(np.ceil(5 * told[0.9]["autocorrelation_time"]))
+    assert told[0.9]["samples"] == int(np.ceil(5 * told[0.9]["autocorrelation_seconds"]))
     short = attrs_of(na.encode(*series(n=120, ar=0.9), **FAST))["blocks"]
     assert short["samples"] == 12  # a tenth of the series: ten blocks are left to permute
     assert attrs_of(na.encode(*series(), block=30.0, **FAST))["blocks"] == {
-        "samples": 30, "seconds": 30.0, "autocorrelation_time": pytest.approx(
-            attrs_of(na.encode(*series(), **FAST))["blocks"]["autocorrelation_time"]), "given": True}
+        "samples": 30, "seconds": 30.0, "autocorrelation_seconds": pytest.approx(
+            attrs_of(na.encode(*series(), **FAST))["blocks"]["autocorrelation_seconds"]), "given": True}

@@ -207,7 +207,7 @@ def test_with_nuisance_the_features_are_permuted_and_the_nuisance_stays():
     # The null keeps what the nuisance explains: it lies about the baseline, not about zero.
     gap = (scores.null_mean.sel(metric="r.pooled")[0] - scores.baseline.sel(metric="r.pooled")).values
     assert np.abs(gap).max() < 0.1 and (scores.baseline.sel(metric="r.pooled").values > 0.2).any()
-    assert attrs_of(scores)["nulls"]["permuted"] == "features"
+    assert attrs_of(scores)["nulls"]["permuted"] == "residual features"
 
 
 def test_decompositions_that_do_not_fit_are_made_again(monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 import neuroalign as na
@@ -130,7 +131,10 @@ def test_with_nuisance_all_spaces_are_permuted_together():
     nuisance = xr.DataArray(np.arange(60.0), dims="stimulus", name="order", coords=spaces["a"].stimulus_id.coords)
     scores = na.encode_banded(spaces, responses, nuisance=nuisance, n_permutations=2, keep=["null"], **FEW)
     order = row_permutations(60, 2)[1]
-    moved = {k: v.copy(data=v.values[order]) for k, v in spaces.items()}
+    moved = {}
+    for name, space in spaces.items():
+        explained = LinearRegression().fit(nuisance.values[:, None], space.values).predict(nuisance.values[:, None])
+        moved[name] = space.copy(data=explained + (space.values - explained)[order])
     again = na.encode_banded(moved, responses, nuisance=nuisance, **FEW)
     np.testing.assert_allclose(scores.null.values[1], again.score.values, atol=1e-4)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import pearsonr
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import StandardScaler
 
@@ -12,7 +12,7 @@ from neuroalign.alignment.residuals import ALPHAS
 from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of
 from neuroalign.errors import NeuroalignWarning
-from neuroalign.stats import make_folds
+from neuroalign.stats import make_folds, row_permutations
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the smallest attainable p:neuroalign.errors.NeuroalignWarning")
 
@@ -50,8 +50,8 @@ def test_scores_equal_an_explicit_loop_that_sees_the_training_rows_alone(what):
     P, held = np.full(Y.shape, np.nan), Y.copy()
     for train, test in make_folds("kfold", len(X)):
         inner = list(make_folds("kfold", len(train)))
-        R = X - fitted(N, X, train, inner, ALPHAS)(N)
-        own = Y - fitted(N, Y, train, inner, ALPHAS)(N) if what == "both" else Y
+        R = X - LinearRegression().fit(N[train], X[train]).predict(N)
+        own = Y - LinearRegression().fit(N[train], Y[train]).predict(N) if what == "both" else Y
         P[test], held[test] = fitted(R, own, train, inner, alphas)(R[test]), own[test]
     shift = Y.mean(0) if what == "both" else 0  # predicted residuals stand about the mean of their neuroid
     np.testing.assert_allclose(scores.prediction.values[:, 0], P + shift, atol=5e-3)
@@ -63,7 +63,8 @@ def test_scores_equal_an_explicit_loop_that_sees_the_training_rows_alone(what):
 
 
 def test_what_is_only_shared_with_the_nuisance_is_lost_and_what_is_more_is_kept():
-    options = {"metric": "r.pooled", "alphas": np.logspace(-1, 6, 5), "n_permutations": 19}
+    options = {"metric": "r.pooled", "alphas": np.logspace(-3, 6, 4), "n_permutations": 19, "n_splits": 3,
+               "n_inner_splits": 2}
     features, responses, nuisance, _ = confounded(own=0.0, n=150)
     plain = na.encode(features, responses, **options)
     clean = na.encode(features, responses, nuisance=nuisance, residualize="both", **options)
@@ -71,9 +72,38 @@ def test_what_is_only_shared_with_the_nuisance_is_lost_and_what_is_more_is_kept(
     np.testing.assert_allclose(clean.baseline, na.encode(nuisance, responses, **options).score[:, 0], atol=1e-5)
     features, responses, nuisance, _ = confounded(own=0.7, n=150)
     kept = na.encode(features, responses, nuisance=nuisance, residualize="both", **options)
-    assert (kept.score > 0.4).all() and (kept.p <= 0.05).all() and attrs_of(kept)["nulls"]["permuted"] == "features"
+    assert (kept.score > 0.4).all() and (kept.p <= 0.05).all()
+    assert attrs_of(kept)["nulls"]["permuted"] == "residual features"
     alone = na.encode(features, responses, nuisance=nuisance, residualize="features", **options)
     assert (alone.score < kept.score).all()  # the responses keep what the nuisance drives: noise to the residuals
+
+
+def test_the_null_keeps_what_the_nuisance_explains_and_permutes_the_rest():
+    features, responses, nuisance, (N, X, _) = confounded(own=0.5, n=60)
+    options = {"nuisance": nuisance, "residualize": "both", "metric": "r.pooled", "alphas": [10.0]}
+    scores = na.encode(features, responses, n_permutations=3, keep=["null"], baselines=["shuffled"], **options)
+    explained = LinearRegression().fit(N, X).predict(N)
+    for k, order in enumerate(row_permutations(60, 3)):
+        moved = features.copy(data=explained + (X - explained)[order])
+        np.testing.assert_allclose(scores.null.values[k], na.encode(moved, responses, **options).score, atol=1e-4)
+    np.testing.assert_allclose(scores.shuffled, scores.null_mean)
+    beside = na.encode(features, responses, n_permutations=2, keep=["null"], **options | {"residualize": None})
+    moved = features.copy(data=explained + (X - explained)[row_permutations(60, 2)[0]])
+    again = na.encode(moved, responses, **options | {"residualize": None})
+    np.testing.assert_allclose(beside.null.values[0], again.score, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [None, "features", "both"])
+def test_features_that_follow_the_nuisance_alone_are_found_as_often_as_chance_allows(what):
+    found = []
+    for seed in range(40):
+        features, responses, nuisance, _ = confounded(n=50, p=6, t=40, seed=seed)
+        scores = na.encode(features, responses, nuisance=nuisance, residualize=what, metric="r.pooled", n_splits=3,
+                           alphas=np.logspace(-3, 6, 4), n_inner_splits=2, n_permutations=39)
+        found.append((scores.p.values <= 0.05).mean())
+    # 1,600 tests that share 40 feature spaces: the standard error of the rate is about .007
+    assert 0.025 <= np.mean(found) <= 0.075
 
 
 def test_one_band_of_residual_features_is_ridge_of_them():
@@ -106,7 +136,7 @@ def test_what_is_left_equals_an_explicit_loop_and_a_bent_relation_is_named():
     X, folds, R = bent.values.astype(float), make_folds("kfold", 90), np.zeros(bent.shape)
     inner = list(make_folds("kfold", 72))
     for train, test in folds:
-        R[test] = (X - fitted(N, X, train, inner, ALPHAS)(N))[test]
+        R[test] = X[test] - LinearRegression().fit(N[train], X[train]).predict(N[test])
     errors, total = 0, 0
     for train, test in folds:
         scaler = StandardScaler().fit(N[train])
