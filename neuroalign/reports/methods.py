@@ -29,7 +29,7 @@ def methods(scores: xr.Dataset) -> str:
     attrs = attrs_of(scores)
     analysis = str(attrs.get("analysis") or attrs.get("kind") or "")
     said = _spaces(scores, attrs, analysis)
-    if analysis.startswith(("encode", "partition_variance")):
+    if analysis.startswith(("encode", "partition_variance", "validation_scores")):
         said += _encoding(attrs, scores)
     elif analysis == "site_tests":
         said += _site_tests(attrs)
@@ -40,8 +40,11 @@ def methods(scores: xr.Dataset) -> str:
         about = METRICS[metric].aggregation if metric in METRICS else words.get(metric)
         if about:
             said.append(f"`{metric}`: {about}.")
+    said += _remarks(attrs)
     if analysis == "site_tests":
         said += _site_inference(attrs)
+    elif attrs.get("inference"):
+        said.append(_sentence(str(attrs["inference"])))
     else:
         said += _ceiling(attrs, scores) + _inference(attrs, scores)
     if isinstance(attrs.get("inference"), str):
@@ -194,9 +197,28 @@ def _site_tests(attrs: dict) -> list[str]:
     return said
 
 
+def _remarks(attrs: dict) -> list[str]:
+    """What a reader must know before believing a number."""
+    said = []
+    if attrs.get("radius_mm") is not None or attrs.get("n_neighbours") is not None:
+        reach = (f"within {attrs['radius_mm']:g} mm" if attrs.get("radius_mm") is not None else
+                 f"the {attrs['n_neighbours']} nearest")
+        said.append(f"Each site was taken together with its neighbours ({reach}).")
+    if attrs.get("analysis") == "group_scores":
+        said.append("Scores were averaged over the neuroids of each subject, then over subjects.")
+    if isinstance(attrs.get("paper_compat"), str):
+        said.append(_sentence(attrs["paper_compat"]))
+    if attrs.get("untrained") is True:
+        said.append("The weights of the model were random: scores show that the machinery runs, and are no finding.")
+    return said
+
+
 def _site_inference(attrs: dict) -> list[str]:
     said = []
-    if attrs.get("interval") and attrs.get("widening"):
+    if attrs.get("paper_compat") is True:
+        said.append("p comes from a bootstrap over time bins, as Subramaniam et al. 2024 had it; bins overlap and it is "
+                    "not calibrated: for comparison with published counts only.")
+    elif attrs.get("interval") and attrs.get("widening"):
         least = f"; the smallest possible p is {attrs['smallest_p']:.2g}" if attrs.get("smallest_p") else ""
         said.append("p is the share of resamples, of the same stimuli for both spaces, whose deviation from the "
                     f"difference reaches it; deviations were widened by {attrs['widening']:.2f} for what other "

@@ -115,6 +115,8 @@ def test_site_tests_are_described(encoding):
                   "smallest possible p is 0.0005", "Benjamini-Yekutieli over the sites", "2,000 resamples of stimuli"):
         assert words in said, words
     assert "ceiling" not in said and "Feature spaces" not in said
+    scores.attrs["paper_compat"] = "true"
+    assert "not calibrated" in methods(scores) and "widened" not in methods(scores)
 
 
 def test_choices_within_the_folds_are_described(encoding):
@@ -154,3 +156,12 @@ def test_sides_without_a_metric_of_the_registry_are_described(comparison):
     said = methods(scores.assign_coords(metric=["mine"]))
     for words in ("60 anchors and scored on 32 held-out rows, mean of 10 draws", "`mine`: what I measured.", "(swaps)"):
         assert words in said, words
+
+
+def test_what_must_be_known_first_is_said(comparison):
+    said = methods(comparison(attrs={"analysis": "searchlight", "radius_mm": 8.0, "untrained": True,
+                                     "paper_compat": "as a paper had it, leaks", "inference": "by clusters of sites"}))
+    for words in ("(within 8 mm)", "weights of the model were random", "As a paper had it, leaks.",
+                  "By clusters of sites."):
+        assert words in said, words
+    assert "permutations" not in said  # the inference is that of the analysis itself
