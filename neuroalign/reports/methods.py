@@ -216,7 +216,7 @@ def _remarks(attrs: dict) -> list[str]:
 def _site_inference(attrs: dict) -> list[str]:
     said = []
     if attrs.get("paper_compat") is True:
-        said.append("p comes from a bootstrap over time bins, as Subramaniam et al. 2024 had it; bins overlap and it is "
+        said.append("p comes from a bootstrap over time bins, as Subramaniam et al. 2024 had it. Bins overlap: it is "
                     "not calibrated: for comparison with published counts only.")
     elif attrs.get("interval") and attrs.get("widening"):
         least = f"; the smallest possible p is {attrs['smallest_p']:.2g}" if attrs.get("smallest_p") else ""
