@@ -52,10 +52,13 @@ def test_gap_of_embeddings_in_files(tmp_path):
     np.save(tmp_path / "both.npy", np.stack([x, y]))
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y)
-    for sources, more in (([tmp_path / "both.npy"], ["--shift"]), ([tmp_path / "x.npy", tmp_path / "y.npy"], [])):
-        out = run("gap", *sources, "--permutations", 49, "--bootstraps", 10, *more, "--out", tmp_path / "out",
-                  "--name", "mine")
+    for sources, more in (([tmp_path / "both.npy"], ["--shift", "--out", tmp_path / "out"]),
+                          ([tmp_path / "x.npy", tmp_path / "y.npy"], [])):
+        out = run("gap", *sources, "--permutations", 49, "--bootstraps", 10, *more, "--name", "mine")
         assert out.exit_code == 0, out.output
+        if not more:
+            assert "mine::image~text" in out.output
+            continue
         found = load(tmp_path / "out" / "gap.nc")
         expected = na.probes.modality_gap(x, y, n_permutations=49, n_bootstraps=10)
         np.testing.assert_allclose(found.score, expected.score, atol=1e-6)

@@ -79,8 +79,8 @@ def test_a_sweep_is_drawn_against_its_shift_and_training_against_its_epoch(overl
     assert swept.axes[3].get_xlabel() == "shift towards each other" and not overlaps(swept)
     x = np.random.default_rng(0).standard_normal((64, 5))
     history = na.probes.train_contrastive([x, x], epochs=2, every=1, held_out=0, batch_size=32, device="cpu").history
-    trained = na.plot.gap_curves(history)
-    assert trained.axes[3].get_xlabel() == "epoch" and not overlaps(trained)
+    trained = na.plot.gap_curves(history, ["loss"])
+    assert trained.axes[0].get_xlabel() == "epoch" and not overlaps(trained)
     with pytest.raises(ValueError, match="against: got 'shift', expected one of 'epoch'"):
         na.plot.probe_curves(history, against="shift")
 
@@ -109,10 +109,10 @@ def test_random_weights_are_said_on_every_figure(overlaps):
     gap = na.probes.modality_gap(image, text, n_permutations=0, **QUICK)
     aligned = na.probes.implicit_alignment(tokens("clip@random"), mode="avg", n_permutations=0, **QUICK)
     for figure in (na.plot.gap_plane(image, text), na.plot.gap_plane(image, text, title="A title"),
-                   na.plot.gap_curves(gap), na.plot.alignment_curves(aligned, title="A title")):
+                   na.plot.gap_curves(gap, ["gap.distance"]), na.plot.alignment_curves(aligned, title="A title")):
         assert any(WORDS in w for w in words(figure)) and figure.caption.startswith("Untrained: machinery only")
         assert not overlaps(figure)
-    trained = na.plot.gap_curves(na.probes.modality_gap(*sides("clip"), n_permutations=0, **QUICK))
+    trained = na.plot.gap_curves(na.probes.modality_gap(*sides("clip"), n_permutations=0, **QUICK), ["alignment"])
     assert not any(WORDS in w for w in words(trained))
     assert any(WORDS in w for w in words(na.plot.gap_plane(*(s[0] for s in sides("clip")), untrained=True)))
 

@@ -103,12 +103,12 @@ def final(training, metric):
 
 def test_the_contrastive_loss_opens_a_gap_between_identical_pairs():
     x = np.random.default_rng(0).standard_normal((256, 32)) + 1
-    training = train_contrastive([x, x], dim=128, epochs=60, held_out=0, match_centroids=True, every=20, device="cpu")
+    training = train_contrastive([x, x], dim=128, epochs=30, held_out=0, match_centroids=True, device="cpu")
     first = training.history.isel(space=0).score
     assert first.sel(metric="gap.distance") < 0.05 and first.sel(metric="separability") < 0.6
     assert final(training, "separability") > 0.98 and final(training, "gap.distance") > 0.2
     assert final(training, "retrieval.a_to_b@1") > 0.98
-    assert training.history.epoch.values.tolist() == [0, 20, 40, 60]
+    assert training.history.epoch.values.tolist() == [0, 10, 20, 30]
 
 
 @pytest.mark.slow

@@ -142,6 +142,7 @@ def test_planted_alignment_grows_with_depth_and_is_told_from_chance():
     assert np.isnan(within.score.sel(metric="similarity.avg.paired")).all()
 
 
+@pytest.mark.slow
 def test_interval_of_the_ima_score_covers_what_other_stimuli_show():
     large = float(ima_score(implicit_alignment(planted(400, seed=99), mode="avg", n_permutations=0, n_bootstraps=0,
                                                device="cpu")).score.item())

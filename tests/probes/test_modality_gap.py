@@ -133,6 +133,7 @@ def test_half_samples_equal_the_definitions_on_half_of_the_pairs():
         assert found["retrieval.a_to_b@1"].half[i] == pytest.approx((rank[row] < 1).mean(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_p_values_are_right_where_there_is_nothing():
     p = []
     for seed in range(50):
@@ -143,6 +144,7 @@ def test_p_values_are_right_where_there_is_nothing():
     assert 0.35 < np.mean(p) < 0.7
 
 
+@pytest.mark.slow
 def test_interval_covers_what_other_samples_show():
     large = scores_of(modality_gap(*pair(2000, seed=99), n_splits=2, **QUICK))
     inside = dict.fromkeys(("gap.distance", "alignment", "uniformity.a", "uniformity.cross", "cone.a"), 0)
