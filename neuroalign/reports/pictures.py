@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from neuroalign import plots
 from neuroalign.data.scores import attrs_of
-from neuroalign.plots.select import select, space_label, spaces_table
+from neuroalign.plots.select import metric_label, select, space_label, spaces_table
 
 __all__ = ["Picture", "comparison_pictures", "default_pictures"]
 
@@ -51,7 +51,8 @@ def default_pictures(scores: xr.Dataset) -> list[Picture]:
     if "part" in scores.coords and attrs_of(scores).get("bands"):
         return [Picture(f) for f in _parts(scores)]
     if attrs_of(scores).get("analysis") == "site_tests":
-        return [Picture(f) for f in _maps(scores, str(scores["metric"].values[0]))]
+        metric = str(scores["metric"].values[0])
+        return [Picture(f) for f in _maps(scores, metric, f"difference, {metric_label(metric)}")]
     if attrs_of(scores).get("analysis") in ("information_flow", "ablation", "interventional_encoding"):
         return [Picture(f) for f in _interventions(scores)]
     if scores["score"].dims == ("metric", "space"):
@@ -133,14 +134,14 @@ def _parts(scores) -> list[Figure]:
     return [plots.partition(scores, by=by), *circles]
 
 
-def _maps(scores, metric) -> list[Figure]:
+def _maps(scores, metric, label: str | None = None) -> list[Figure]:
     if not {"x", "y", "z", "q"} <= {*scores.coords, *scores.data_vars} or "neuroid" not in scores.dims:
         return []
     if not np.isfinite([scores[c].values for c in "xyz"]).all(0).any():
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sites without coordinates: said once, by the section's own table
-        return [plots.sites(scores, metric=metric, space=space, title=space_label(space))
+        return [plots.sites(scores, metric=metric, space=space, title=space_label(space), label=label)
                 for space in _best_of_models(scores, metric)]
 
 

@@ -97,6 +97,7 @@ def test_site_tests_are_drawn_with_what_was_tested(sites):
     drawn = [p.figure for s in as_sections([tests, scores]) for p in s.figures]
     assert [f.alt.split(" ")[0] for f in drawn] == ["Scatter", "Glass", "Bars"]
     assert (drawn[0].data["winner"] == "y").sum() == 6
+    assert drawn[1].axes[-1].get_xlabel() == "difference, Pearson r (pooled over folds)"
     assert [p.figure.alt.split(" ")[0] for s in as_sections(tests) for p in s.figures] == ["Glass"]
 
 
