@@ -5,7 +5,8 @@
 A decoder of 24 layers with random weights (a Llama), window 9. ``picture`` blocks what a question after a long span
 reads of that span, as ``image->question`` does in a multimodal model: the tokens of the span stay as they are and do
 not run again either. ``start`` blocks a read at the very start of the sequence, so that only the blocks below a window
-are saved: at best 1.49 times with a window of 9 among 24 blocks. Both give the log-probabilities of the answer; they are compared with those of the independent forwards.
+are saved: at best 1.49 times with a window of 9 among 24 blocks. Both give the log-probabilities of the answer; they
+are compared with those of the independent forwards.
 Each repeat runs both ways one after the other in one process.
 """
 

@@ -4,7 +4,6 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 
-import numpy as np
 import pandas as pd
 import pytest
 
