@@ -49,6 +49,8 @@ def encode(
     n_splits: Annotated[int, typer.Option(help="Outer folds.")] = 5,
     groups: Annotated[str | None, typer.Option(help="Coord of the responses whose values never straddle folds: word, "
                                                     "run, film.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="With --groups: groups that are tested (repeat), the others "
+                                                        "train; instead of folds.")] = None,
     select_neuroids: Annotated[float | None, typer.Option(help="Least reliability of the repeats in the training rows "
                                                                "of a fold.")] = None,
     reduce: Annotated[str | None, typer.Option(help="Within training folds: pca:50, pca:0.9, random:300.")]
@@ -71,6 +73,8 @@ def encode(
     zoo: Zoo = None,
 ) -> None:
     """Predict responses from features (cross-validated ridge)."""
+    if test and groups is None:
+        raise typer.BadParameter("needs --groups, the coord that it names values of.", param_hint="--test")
     import neuroalign as na
     from neuroalign.alignment import get_metric
     from neuroalign.recordings import prepare_responses
@@ -83,8 +87,8 @@ def encode(
                                           random_state=random_state)
     chosen = {"metric": tuple(metric)} if metric else {}
     options = {"nuisance": nuisance, "residualize": residualize, "hrf": hrf, "at": at, "downsample": downsample,
-               "delays": delay or None, "trf": trf, "cv": cv, "n_splits": n_splits, "groups": groups,
-               "select_neuroids": select_neuroids, "reduce": reduce,
+               "delays": delay or None, "trf": trf, "cv": {"test": test} if test else cv,
+               "n_splits": n_splits, "groups": groups, "select_neuroids": select_neuroids, "reduce": reduce,
                "n_permutations": permutations, "on_missing": on_missing, "device": device,
                "random_state": random_state, **chosen}
     if metric and all(get_metric(m).kind == "stimulus" for m in metric):

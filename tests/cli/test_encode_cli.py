@@ -50,3 +50,12 @@ def test_bad_values_are_explained(planted):
                         (("--groups", "word"), "no coord 'word'")):
         done = encode(planted, *args)
         assert done.exit_code != 0 and words in " ".join((done.output + str(done.exception)).split())
+
+
+@pytest.mark.filterwarnings("ignore::neuroalign.errors.NeuroalignWarning")
+def test_groups_are_tested_by_name(planted):
+    done = encode(planted, "--groups", "kind", "--test", "c", "--test", "d")
+    assert done.exit_code == 0, done.output
+    folds = na.scores.attrs_of(na.scores.load(planted / "out.nc"))["folds"]
+    assert folds["name"] == "split by name" and folds["n_folds"] == 1
+    assert "needs --groups" in encode(planted, "--test", "c").output
