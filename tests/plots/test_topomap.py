@@ -48,7 +48,7 @@ def test_the_peak_is_drawn_at_its_sensor_and_time(make, pixels, overlaps):
     pixels(figure)
 
 
-@pytest.mark.parametrize("n_spaces,n_times", [(1, 1), (3, 8)])
+@pytest.mark.parametrize("n_spaces,n_times", [(1, 1), pytest.param(3, 8, marks=pytest.mark.slow)])
 def test_no_words_overlap(make, overlaps, n_spaces, n_times):
     scores = make([f"a-long-model-name-{k}:encoder.layer.{k}:image" for k in range(n_spaces)])
     figure = topomap(scores, "biosemi32", times=np.linspace(-0.2, 0.8, n_times))
