@@ -9,10 +9,11 @@ import xarray as xr
 from neuroalign.alignment.lags import LaggedTable, Lags
 from neuroalign.alignment.table import Table
 from neuroalign.data import align, as_spaces, sample_dim
-from neuroalign.errors import NotAligned, check_option, suggest
+from neuroalign.errors import NotAligned, check_option, suggest, warn_user
 
 __all__ = ["Design", "EventTiming", "make_designs", "make_nuisance", "match_rows", "sample_step"]
 
+LONG = 5.0  # seconds after which the haemodynamic response peaks: a longer event is no impulse
 
 @dataclass(frozen=True)
 class EventTiming:
@@ -24,11 +25,15 @@ class EventTiming:
     downsample: str | None = None
 
     def __post_init__(self):
+        check_option("at", self.at, ("onset", "middle", "offset", "whole"))
         if self.downsample is not None:
             check_option("downsample", self.downsample, ("mean", "lanczos"))
             if self.hrf is not None:
                 raise ValueError("hrf, downsample: give one of them: events are convolved, or only brought to the "
                                  "samples.")
+            if self.at == "whole":
+                raise ValueError(f"at: got 'whole' with downsample={self.downsample!r}, where events are points in "
+                                 "time. Use onset, middle or offset, or hrf=.")
 
     @property
     def places_events(self) -> bool:
@@ -39,7 +44,9 @@ class EventTiming:
         """Turn events into series at the samples."""
         from neuroalign.features.timing import events_to_samples
 
-        return events_to_samples(events, times, hrf=self.hrf, at=self.at, how=self.downsample or "hrf")
+        whole = self.at == "whole"
+        return events_to_samples(events, times, hrf=self.hrf, at="onset" if whole else self.at, boxcar=whole,
+                                 how=self.downsample or "hrf")
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,8 @@ def match_rows(features, responses: xr.DataArray, timing: EventTiming, *, repeat
         if name not in on_clock and "onset" not in space.coords:
             raise NotAligned(f"features {name!r}: no coord 'onset' (seconds) on {sample_dim(space)!r}, so the events "
                              "have no place in time. Use timed stimuli, or assign_coords(onset=('stimulus', ...)).")
+        if name not in on_clock and timing.hrf is not None and timing.at != "whole":
+            _warn_long(name, space, timing.at)
     return spaces, responses
 
 
@@ -187,6 +196,17 @@ def sample_step(responses: xr.DataArray) -> float:
     if "time" in responses.coords and responses.sizes["time"] > 1:
         return float(np.median(np.diff(responses["time"].values)))
     raise ValueError("responses: neither attrs['sfreq'] nor a coord 'time' (seconds); the gap of folds needs one.")
+
+
+def _warn_long(name, space, at) -> None:
+    if "duration" not in space.coords:
+        return
+    duration = np.asarray(space["duration"].values, float)
+    long = duration > LONG
+    if long.any():
+        warn_user(f"features {name!r}: {long.sum()} of {len(long)} events last longer than {LONG:g} s (up to "
+                  f"{duration[long].max():g} s), but are taken for impulses at their {at}. Blocks: at='whole'.",
+                  "long-events", count=int(long.sum()))
 
 
 def _design_maker(space, responses, nuisance, timing, lags):

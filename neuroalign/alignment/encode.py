@@ -77,8 +77,9 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         unimodal ones.
     hrf : {"glover", "spm"}, optional
         Convolve features that are timed events (coord ``onset``) onto responses on ``time``.
-    at : {"onset", "offset", "middle"}
-        Where in an event its impulse stands.
+    at : {"onset", "offset", "middle", "whole"}
+        Where in an event its impulse stands; ``"whole"``: it lasts from onset to offset (coord ``duration``), as a
+        block of stimuli does. Events that last longer than 5 s and are taken for impulses are warned of.
     downsample : {"mean", "lanczos"}, optional
         Instead of `hrf`: bring features that are timed events to the samples of the responses, and no more
         (`neuroalign.features.events_to_samples`), for delays to follow.

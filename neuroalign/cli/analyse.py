@@ -38,7 +38,7 @@ def encode(
     residualize: Annotated[str | None, typer.Option(help="features or both (responses, too): take the nuisance out "
                                                          "within training folds, rather than beside.")] = None,
     hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
-    at: Annotated[str, typer.Option(help="Where in an event its impulse stands: onset, middle or offset.")] = "onset",
+    at: Annotated[str, typer.Option(help="Impulse of an event: onset, middle, offset; or whole.")] = "onset",
     downsample: Annotated[str | None, typer.Option(help="mean or lanczos: only bring events to the samples.")] = None,
     delay: Annotated[list[float] | None, typer.Option(help="Seconds (repeat): responses are later than features.")]
     = None,

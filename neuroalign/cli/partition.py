@@ -36,7 +36,7 @@ def partition(
     bootstraps: Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.")] = 1000,
     nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")] = None,
     hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
-    at: Annotated[str, typer.Option(help="Where in an event its impulse stands: onset, middle or offset.")] = "onset",
+    at: Annotated[str, typer.Option(help="Impulse of an event: onset, middle, offset; or whole.")] = "onset",
     high_pass: Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")] = None,
     average_subjects: Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")] = False,
     cv: Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")] = "auto",

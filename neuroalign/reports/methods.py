@@ -102,8 +102,9 @@ def _encoding(attrs: dict, scores) -> list[str]:
     if attrs.get("gap"):
         said.append(f"Gap between training and test samples: {attrs['gap']:g} s.")
     if attrs.get("hrf"):
-        said.append(f"Events were convolved with the {attrs['hrf']} haemodynamic response, at their "
-                    f"{attrs.get('at') or 'onset'}.")
+        said.append(f"Events were convolved with the {attrs['hrf']} haemodynamic response, "
+                    + ("from onset to offset." if attrs.get("at") == "whole" else
+                       f"at their {attrs.get('at') or 'onset'}."))
     if attrs.get("downsample"):
         by = {"mean": "the mean of those nearest to each", "lanczos": "a Lanczos filter of three lobes"}
         said.append(f"Events were brought to the samples by {by[attrs['downsample']]}, at their "

@@ -318,6 +318,23 @@ def test_each_run_has_its_own_clock():
     np.testing.assert_allclose(by_call.score, by_hand.score, atol=1e-4)
 
 
+def test_blocks_of_stimuli_last():
+    times = np.arange(200) * 2.0
+    blocks = words(20).assign_coords(onset=("stimulus", np.arange(20) * 19.0), duration=("stimulus", np.full(20, 12.0)))
+    series = events_to_samples(blocks, times, hrf="glover", boxcar=True)
+    noise = np.random.default_rng(3).standard_normal((200, 2))
+    responses = make_responses(series.values / series.values.std() + noise, times, ["a", "b"], dim="time", sfreq=0.5)
+    lasting = na.encode(blocks, responses, hrf="glover", at="whole")
+    np.testing.assert_allclose(lasting.score, na.encode(series, responses, gap=16.0).score, atol=1e-4)
+    with pytest.warns(NeuroalignWarning, match="20 of 20 events last longer than 5 s.*up to 12 s.*at='whole'"):
+        impulses = na.encode(blocks, responses, hrf="glover")
+    assert (lasting.score > impulses.score).all()
+    with pytest.raises(ValueError, match="'whole' with downsample='mean'.*points in time"):
+        na.encode(blocks, responses, downsample="mean", at="whole")
+    with pytest.raises(ValueError, match="at: got 'hole'.*Did you mean 'whole'"):
+        na.encode(blocks, responses, hrf="glover", at="hole")
+
+
 def test_alphas_at_an_edge_that_matters_are_named():
     rng = np.random.default_rng(0)
     features, responses = toy(p=60, noise=0.01)
