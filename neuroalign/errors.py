@@ -92,7 +92,9 @@ def list_ids(ids: Iterable) -> str:
 
 def suggest(name: str, candidates: Iterable[str]) -> str:
     """Return ``" Did you mean 'x' or 'y'?"`` for the nearest names, or an empty string."""
-    near = difflib.get_close_matches(str(name), [str(c) for c in candidates], n=3, cutoff=0.5)
+    names = [str(c) for c in candidates]
+    near = [c for c in names if c.startswith(f"{name}.")][:3]  # a family: 'cka' for 'cka.debiased'
+    near = near or difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
 
 

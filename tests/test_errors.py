@@ -21,6 +21,12 @@ def test_suggest_is_silent_when_nothing_is_near():
     assert suggest("zzzz", ["mean"]) == ""
 
 
+def test_suggest_takes_the_name_of_a_family():
+    names = ["cknna", "cka.debiased", "cka.biased", "cka.minibatch", "cka.rbf"]
+    assert suggest("cka", names) == " Did you mean 'cka.debiased' or 'cka.biased' or 'cka.minibatch'?"
+    assert suggest("cknn", names) == " Did you mean 'cknna'?"
+
+
 def test_warnings_are_counted_named_and_collected():
     with collect_warnings() as outer, collect_warnings() as inner:
         with pytest.warns(NeuroalignWarning) as caught:

@@ -159,19 +159,37 @@ def report(
 
 
 def finish(scores, out: Path | None) -> None:
-    from neuroalign.alignment import METRICS
     from neuroalign.cli.tables import print_table
     from neuroalign.data import scores as score_tools
 
     frame = score_tools.to_frame(scores).dropna(axis="columns", how="all")
+    shown, title = _best_scores(frame)
     wanted = ["metric", "space", "space_b", "neuroid", "target", "time_bin", "score", "baseline", "drift", "shuffled",
               "ceiling_lower", "ceiling", "ci_low", "ci_high", "p", "q", "p_max", "n"]
-    lower = frame["metric"].isin([m for m in frame["metric"].unique() if m in METRICS
-                                  and METRICS[m].direction == "lower"])
-    better = frame["score"].where(~lower, -frame["score"])
-    shown = frame.loc[better.sort_values(ascending=False).index, [c for c in wanted if c in frame]].head(40)
-    shown = shown.sort_values("metric", kind="stable")  # scores of two metrics do not compare
-    shown = shown.astype({"n": "Int64"} if "n" in shown else {})
-    print_table(shown, title=f"{len(frame)} scores" + (", best 40" if len(frame) > 40 else ""))
+    shown = shown[[c for c in wanted if c in shown]].astype({"n": "Int64"} if "n" in shown else {})
+    print_table(shown, title=title)
     if out is not None:
         print(f"scores: {score_tools.save(scores, out)}")
+
+
+def _best_scores(frame, rows: int = 40):
+    """The best scores of each metric, since scores of two metrics do not compare, and a title that says so."""
+    from neuroalign.alignment import METRICS
+
+    if "n" in frame:
+        frame = frame[frame["score"].notna() | frame["n"].notna()]  # measures that these spaces do not have
+    title = f"{len(frame)} scores"
+    if "space_b" in frame and set(frame["space"]) == set(frame["space_b"]):
+        symmetric = frame["metric"].isin([m for m in METRICS if METRICS[m].symmetric])
+        twice = symmetric & frame[["space", "space_b"]].agg(frozenset, axis=1).to_frame().assign(
+            metric=frame["metric"]).duplicated()
+        frame = frame[(frame["space"] != frame["space_b"]) & ~twice]
+        title += f", {len(frame)} without spaces against themselves and pairs turned round"
+    names = list(dict.fromkeys(frame["metric"]))
+    each = max(rows // max(len(names), 1), 5)
+    lower = frame["metric"].isin([m for m in names if m in METRICS and METRICS[m].direction == "lower"])
+    order = frame["score"].where(~lower, -frame["score"]).sort_values(ascending=False).index
+    found = frame.loc[order].groupby("metric", sort=False).head(each).sort_values("metric", kind="stable")
+    if len(found) < len(frame):
+        title += f", best {each}" + (" of each metric" if len(names) > 1 else "")
+    return found, title
