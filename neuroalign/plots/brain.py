@@ -81,7 +81,7 @@ def sites(scores, values=None, *, truth=None, found=None, metric: str | None = N
     if title:
         figure.suptitle(title, x=0.02, y=0.985, ha="left")
     figure.data = table.rename_axis("site").reset_index()
-    figure.caption = _caption(table, planted)
+    figure.caption = _caption(planted, scores, space)
     figure.alt = f"Glass brain with {len(drawn)} sites. {_verdict(table, planted)}."
     return figure
 
@@ -102,6 +102,9 @@ def check_millimetres(xyz: np.ndarray) -> None:
 def _table(scores, values, truth, found, metric, space, alpha, label):
     """One row a site: x, y, z, value, found[, truth]."""
     if isinstance(scores, xr.Dataset):
+        if "time_bin" in scores["score"].dims:
+            raise ValueError(f"sites: {scores.sizes['time_bin']} time bins, this figure draws one. Choose it with "
+                             "scores.sel(time_bin=0.3, method='nearest').")
         dim = "neuroid" if "neuroid" in scores.dims else "target"
         picked = scores.sel(metric=metric or scores["metric"].values[0], space=space or scores["space"].values[0])
         missing = [c for c in "xyz" if c not in picked.coords]
@@ -195,8 +198,11 @@ def _legend(figure, mapper, label, planted, rings) -> None:
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.01, 0.01), ncols=2, columnspacing=1.4)
 
 
-def _caption(table, planted) -> str:
+def _caption(planted, scores, space) -> str:
     said = "Sites at their MNI coordinates (mm), seen through the brain."
+    if isinstance(scores, xr.Dataset):
+        of, n = space or scores["space"].values[0], scores.sizes["space"]
+        said += f" Space: {of}{f', one of {n}' if n > 1 else ''}."
     if planted:
         said += (" Above: where a response was planted. Below: where it was found, coloured by value; orange "
                  "rings: false discoveries; green rings: planted sites that were missed.")

@@ -38,6 +38,13 @@ def test_false_discoveries_and_power_are_counted(scores, pixels):
     pixels(figure)
 
 
+def test_the_caption_names_the_space_that_is_drawn(scores):
+    assert "Space: m:l:all. Above" in sites(scores, truth="planted").caption
+    two = scores_.concat([scores.assign_coords(space=["m:other:all"]), scores])
+    assert "Space: m:other:all, one of 2." in sites(two, display="z").caption
+    assert "Space: m:l:all, one of 2." in sites(two, display="z", space="m:l:all").caption
+
+
 def test_markers_lie_at_the_coordinates(scores):
     figure = sites(scores, display="z", truth="planted")
     drawn = [c.get_offsets() for a in figure.axes for c in a.collections if len(c.get_offsets())]
@@ -60,6 +67,8 @@ def test_metres_are_refused(scores):
         sites(pd.DataFrame(XYZ * 1000, columns=list("xyz")))
     with pytest.raises(ValueError, match="no coords x, y, z on 'neuroid'"):
         sites(scores.drop_vars(["x", "y", "z"]))
+    with pytest.raises(ValueError, match="sites: 2 time bins, this figure draws one"):
+        sites(scores.expand_dims(time_bin=[0.1, 0.3], axis=-1))
     with pytest.raises(ValueError, match="no site has coordinates"):
         sites(pd.DataFrame(XYZ * np.nan, columns=list("xyz")))
 
