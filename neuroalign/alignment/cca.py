@@ -16,8 +16,9 @@ from neuroalign.errors import check_option, warn_user
 from neuroalign.linalg import resolve, to_numpy
 from neuroalign.stats import make_folds
 
-__all__ = ["HeldOutCca", "HeldOutRows", "canonical_correlations", "degenerate", "held_out_cca", "held_out_score",
-           "pwcca", "pwcca_score", "svcca", "svcca_score", "whiten"]
+__all__ = ["HeldOutCca", "HeldOutRows", "canonical_correlations", "check_test", "degenerate", "fold_sums",
+           "held_out_cca", "held_out_score", "pooled_correlations", "pwcca", "pwcca_score", "svcca", "svcca_score",
+           "whiten"]
 
 VARIANCE = 0.99
 COMPONENTS = 10
@@ -197,14 +198,12 @@ def held_out_cca(x, y, *, n_components=COMPONENTS, reg=SHRINKAGE, cv=FOLDS, grou
     folds = make_folds(cv, len(x), groups=groups, random_state=random_state)
     sums, chosen = [], []
     for train, test in folds:
-        _check_test(test)
+        check_test(test)
         k, r = (ks[0], regs[0]) if len(ks) == len(regs) == 1 else _choose(a, b, train, ks, regs, groups, random_state)
-        found = _fold_sums(whiten(a.rows, train, test, r), whiten(b.rows, train, test, r), int(k))
+        found = fold_sums(whiten(a.rows, train, test, r), whiten(b.rows, train, test, r), int(k))
         sums.append(found)
         chosen.append((found.shape[-1], r))
-    widest = max(s.shape[-1] for s in sums)
-    total = sum(torch.nn.functional.pad(s, (0, widest - s.shape[-1])) for s in sums)
-    return HeldOutCca(to_numpy(_pooled(total)), np.array([c[0] for c in chosen]), np.array([c[1] for c in chosen]))
+    return HeldOutCca(pooled_correlations(sums), np.array([c[0] for c in chosen]), np.array([c[1] for c in chosen]))
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,7 @@ def held_out_score(a: HeldOutRows, b: HeldOutRows) -> torch.Tensor:
     """Mean held-out canonical correlation of prepared features, one value an order of the stimuli."""
     if not (a.usable and b.usable):
         return torch.tensor(torch.nan)
-    parts = [_fold_sums(p, q, COMPONENTS) for p, q in zip(a.whitened, b.whitened)]
+    parts = [fold_sums(p, q, COMPONENTS) for p, q in zip(a.whitened, b.whitened)]
     shared = min(p.shape[-1] for p in parts)
     return _pooled(sum(p[..., :shared] for p in parts)).mean(-1)
 
@@ -274,6 +273,36 @@ def whiten(rows, train, test, reg):
     return part @ axes, (rows[..., test, :] - mean) @ axes, int(there.sum(-1).min())
 
 
+def fold_sums(a, b, k: int) -> torch.Tensor:
+    """Sums of products of the test variates of one fold: (..., 3, k), of x with y, x with x, y with y.
+
+    Parameters
+    ----------
+    a, b : tuple
+        What `whiten` returns of the two sides; the directions are those of the training rows.
+    k : int
+        Components, at most as many as either side has.
+    """
+    left, _, right = torch.linalg.svd(a[0].mT @ b[0], full_matrices=False)
+    k = min(k, a[2], b[2])
+    u, v = a[1] @ left[..., :k], b[1] @ right.mT[..., :k]
+    u, v = u - u.mean(-2, keepdim=True), v - v.mean(-2, keepdim=True)
+    return torch.stack([(u * v).sum(-2), (u * u).sum(-2), (v * v).sum(-2)], -2)
+
+
+def pooled_correlations(sums) -> np.ndarray:
+    """Correlations of the test rows of all folds, of a list of `fold_sums`; each of the folds that have it."""
+    widest = max(s.shape[-1] for s in sums)
+    return to_numpy(_pooled(sum(torch.nn.functional.pad(s, (0, widest - s.shape[-1])) for s in sums)))
+
+
+def check_test(test) -> None:
+    """Refuse a fold whose test rows are too few to correlate over."""
+    if len(test) < 3:
+        raise ValueError(f"cv: a fold has {len(test)} test stimuli, expected at least 3 to correlate over. Use fewer "
+                         "folds.")
+
+
 def _bases(x, y, variance, device, loadings=False):
     if not 0 < variance <= 1:
         raise ValueError(f"variance: got {variance}, expected a share above 0 and at most 1.")
@@ -300,15 +329,6 @@ def _held_rows(values, device) -> HeldOutRows:
     return HeldOutRows(rows / (size or 1), finite and bool((rows.std(0) > 1e-7 * size).any()))
 
 
-def _fold_sums(a, b, k: int) -> torch.Tensor:
-    """Sums of products of the test variates of one fold: (..., 3, k), of x with y, x with x, y with y."""
-    left, _, right = torch.linalg.svd(a[0].mT @ b[0], full_matrices=False)
-    k = min(k, a[2], b[2])
-    u, v = a[1] @ left[..., :k], b[1] @ right.mT[..., :k]
-    u, v = u - u.mean(-2, keepdim=True), v - v.mean(-2, keepdim=True)
-    return torch.stack([(u * v).sum(-2), (u * u).sum(-2), (v * v).sum(-2)], -2)
-
-
 def _pooled(sums: torch.Tensor) -> torch.Tensor:
     return sums[..., 0, :] / (sums[..., 1, :] * sums[..., 2, :]).sqrt()
 
@@ -321,7 +341,7 @@ def _choose(a, b, train, ks, regs, groups, random_state):
                        random_state=random_state)
     best, found = -np.inf, None
     for reg in regs:
-        parts = [_fold_sums(whiten(a.rows, train[t], train[v], reg), whiten(b.rows, train[t], train[v], reg),
+        parts = [fold_sums(whiten(a.rows, train[t], train[v], reg), whiten(b.rows, train[t], train[v], reg),
                             int(max(ks))) for t, v in inner]
         shared = min(p.shape[-1] for p in parts)
         own_noise = 2 / np.sqrt(len(train))
@@ -339,9 +359,3 @@ def _candidates(name, value, low, high):
         limits = f"at least {low}" if high == np.inf else f"from {low} to {high}"
         raise ValueError(f"{name}: got {value!r}, expected one or several numbers {limits}.")
     return found
-
-
-def _check_test(test):
-    if len(test) < 3:
-        raise ValueError(f"cv: a fold has {len(test)} test stimuli, expected at least 3 to correlate over. Use fewer "
-                         "folds.")

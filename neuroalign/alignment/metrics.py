@@ -158,6 +158,9 @@ def _cca_metrics(over: str) -> list[Metric]:
                chance=unknown),
         Metric("cca.heldout", "features", "cca.heldout", "mean of the first 10 canonical correlations (or as many as "
                f"the ranks allow) of held-out stimuli, 5 folds, covariances shrunk by 0.1; {over}", _CCA),
+        Metric("cca.deep", "features", "cca.deep", "mean of the first 10 canonical correlations of held-out stimuli, "
+               "5 folds, after a small network for each side, trained in each fold and anew for each permutation; "
+               f"{over}", "Andrew et al. 2013, ICML"),
     ]
 
 
@@ -276,13 +279,13 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def get_metric(name: str) -> Metric:
+def get_metric(name: str, kinds: Iterable[str] | None = None) -> Metric:
     """Return the metric of a name.
 
     Raises
     ------
     ValueError
-        Naming the nearest names and all known ones.
+        Naming the nearest names and all known ones, or those of `kinds`.
 
     Examples
     --------
@@ -292,7 +295,8 @@ def get_metric(name: str) -> Metric:
     if isinstance(name, Metric):
         return name
     if name not in METRICS:
-        raise ValueError(f"metric: got {name!r}, expected one of {', '.join(METRICS)}.{suggest(name, METRICS)}")
+        known = [m.name for m in METRICS.values() if kinds is None or m.kind in kinds]
+        raise ValueError(f"metric: got {name!r}, expected one of {', '.join(known)}.{suggest(name, known)}")
     return METRICS[name]
 
 
@@ -306,7 +310,7 @@ def resolve_metrics(metric: str | Iterable[str], kinds: Iterable[str]) -> list[M
     names = [metric] if isinstance(metric, (str, Metric)) else list(metric)
     if not names:
         raise ValueError("metric: no name given.")
-    found = {m.name: m for m in map(get_metric, names)}
+    found = {m.name: m for m in (get_metric(name, kinds) for name in names)}
     for m in found.values():
         if m.kind not in kinds:
             allowed = [a.name for a in METRICS.values() if a.kind in kinds]

@@ -1,4 +1,4 @@
-"""Measures of two arrays that are not made of two prepared halves: transport, and distances of distributions."""
+"""Measures of two arrays not made of two prepared halves: transport, distances of distributions, deep CCA."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuroalign.alignment import distributions
+from neuroalign.alignment import deep_cca, distributions
 from neuroalign.alignment.feature_basis import feature_basis, host_of
 from neuroalign.alignment.transport import (
     gromov_wasserstein,
@@ -81,6 +81,7 @@ def _partners(x, y, device):
 
 
 PAIRS: dict[str, PairMeasure] = {
+    "cca.deep": PairMeasure(deep_cca.deep_score, deep_cca.deep_null),
     "bures": PairMeasure(_shared(distributions.bures_distance), _shared(distributions.bures_swaps)),
     "wasserstein.sliced": PairMeasure(_shared(distributions.sliced_wasserstein), _shared(distributions.sliced_swaps)),
     "gw.distance": PairMeasure(_distance, _clouds),

@@ -45,6 +45,7 @@ METRIC_LABELS = {
     "pwcca.features": "PWCCA (weighted by the features)",
     "pwcca.targets": "PWCCA (weighted by the targets)",
     "cca.heldout": "held-out canonical correlation",
+    "cca.deep": "held-out canonical correlation, deep",
     "shape.procrustes": "Procrustes distance",
     "shape.angular": "angular shape distance (rad)",
     "shape.angular.half": "angular shape distance, α = 0.5 (rad)",
