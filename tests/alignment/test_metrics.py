@@ -32,6 +32,12 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         get_metric("rsa.spearmann")
 
 
+def test_an_unknown_name_is_answered_with_what_the_call_takes():
+    with pytest.raises(ValueError, match=r"Did you mean 'cka.debiased' or 'cka.biased'") as raised:
+        resolve_metrics("cka", ("rdm", "features"))
+    assert "rsa.spearman" in str(raised.value) and "r.pooled" not in str(raised.value)
+
+
 def test_a_metric_of_another_call_names_that_call():
     with pytest.raises(ValueError, match=r"'r.pooled' belongs to `encode`; expected one of rsa.spearman"):
         resolve_metrics(["rsa.spearman", "r.pooled"], ("rdm", "features"))
