@@ -121,7 +121,7 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
     for train, _ in outer:
         groups = None if layout.groups is None else layout.groups[train]
         runs = None if layout.runs is None else layout.runs[train]
-        splits = n_inner_splits
+        splits = min(n_inner_splits, len(train))
         if groups is not None:
             splits = max(2, min(splits, len(np.unique(groups))))
         ids = None if layout.ids is None else layout.ids[train]

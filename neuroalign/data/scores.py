@@ -250,8 +250,12 @@ def load(path) -> xr.Dataset:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"scores: no file {str(path)!r}.")
-    with xr.open_dataset(path, engine="h5netcdf") as stored:
-        scores = stored.load()
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as stored:
+            scores = stored.load()
+    except OSError as error:
+        raise ValueError(f"scores: {str(path)!r} is no netCDF file, or a damaged one ({error}). Give one that "
+                         "neuroalign.scores.save or --out wrote.") from None
     version = attrs_of(scores).get("schema_version")
     if version != SCHEMA_VERSION:
         raise ValueError(f"{path.name}: schema_version is {version}, expected {SCHEMA_VERSION}. Compute it again.")

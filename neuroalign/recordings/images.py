@@ -161,6 +161,8 @@ def _open(image):
 def _fitted(masker, image, space: str):
     from nilearn.maskers import NiftiMasker
 
+    if isinstance(masker, (str, Path)) and not Path(masker).expanduser().is_file():
+        raise FileNotFoundError(f"masker: no file {str(masker)!r}.")
     if isinstance(masker, (str, Path)) or not hasattr(masker, "transform"):
         masker = NiftiMasker(mask_img=str(masker) if isinstance(masker, Path) else masker, standardize=None)
     atlas = next((a for k in ("labels_img", "maps_img", "mask_img") if (a := getattr(masker, k, None)) is not None),

@@ -381,6 +381,14 @@ def test_bad_features_are_named():
         na.encode(features.values, responses)
 
 
+def test_few_stimuli_get_as_many_inner_folds_as_they_can_have():
+    features, responses = toy(n=6)
+    few = na.encode(features, responses)  # four or five training rows, five inner folds
+    np.testing.assert_array_equal(few.score, na.encode(features, responses, n_inner_splits=9).score)
+    with pytest.raises(ValueError, match=r"n_splits: got 5, expected 2 to 4 \(the number of samples\)"):
+        na.encode(features[:4], responses[:4])
+
+
 def test_scores_do_not_depend_on_the_order_of_rows():
     features, responses = toy(noise=2.0)
     order = np.random.default_rng(1).permutation(80)

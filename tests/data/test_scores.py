@@ -174,6 +174,9 @@ def test_a_failed_save_leaves_nothing(tmp_path):
 def test_missing_and_outdated_files_are_explained(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file.*gone\.nc"):
         scores.load(tmp_path / "gone.nc")
+    (tmp_path / "table.csv").write_text("stimulus_id,v1\na,1\n")
+    with pytest.raises(ValueError, match=r"table\.csv' is no netCDF file.*--out"):
+        scores.load(tmp_path / "table.csv")
     old = make()
     old.attrs["schema_version"] = json.dumps(0)
     with pytest.raises(ValueError, match=r"schema_version is 0, expected 1. Compute it again"):

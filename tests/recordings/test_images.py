@@ -179,6 +179,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         from_nilearn(image(volumes()), mask, tr=2000)
     with pytest.raises(FileNotFoundError, match="gone_bold"):
         from_nilearn(tmp_path / "gone_bold.nii.gz", mask)
+    with pytest.raises(FileNotFoundError, match=r"masker: no file.*gone_mask"):
+        from_nilearn(image(volumes()), str(tmp_path / "gone_mask.nii.gz"), tr=2)
     path = image(volumes(), path=tmp_path / "cut_bold.nii")
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"cut_bold\.nii is truncated or damaged"):
