@@ -1,5 +1,6 @@
 """What a report is made of: sections with text, figures, tables and Scores."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,6 +89,7 @@ def as_sections(content) -> list[Section]:
         else:
             raise TypeError(f"report: got an item of type {type(item).__name__}, expected Scores (an xarray.Dataset) "
                             "or a neuroalign.reports.Section.")
+    sections = _numbered(sections)
     every = [s for section in sections for s in section.score_list()]
     return [section if section.figures else replace(section, figures=_pictures(section, every))
             for section in sections]
@@ -129,6 +131,17 @@ def load_report_folder(folder) -> list[Section]:
     return sections
 
 
+def _numbered(sections: list[Section]) -> list[Section]:
+    """Number the sections that share a title, so that the summary tells them apart."""
+    count, seen = Counter(s.title for s in sections), Counter()
+    numbered = []
+    for section in sections:
+        seen[section.title] += 1
+        same = count[section.title] > 1
+        numbered.append(replace(section, title=f"{section.title} ({seen[section.title]})") if same else section)
+    return numbered
+
+
 def _pictures(section: Section, every) -> list[Picture]:
     pictures = []
     for scores in section.score_list():
@@ -144,6 +157,9 @@ def _plain_section(scores: xr.Dataset, title: str | None = None) -> Section:
     analysis = str(attrs.get("analysis") or attrs.get("kind"))
     analysis = TITLES.get(analysis, "Encoding" if dim == "neuroid" else "Comparison")
     text = f"{_what(scores, attrs)}{_units(scores, dim)}. Measured by {metrics}."
+    if attrs.get("residualize"):
+        sides = "features and responses" if attrs["residualize"] == "both" else "features"
+        text += f" The nuisance was taken out of the {sides}."
     return Section(title or f"{analysis}: {metrics}", text, scores=scores)
 
 

@@ -39,6 +39,14 @@ def test_text_counts_models_and_twins(comparison):
     assert text.startswith("6 feature spaces of 2 models and 1 random network, 2 targets.")
 
 
+def test_sections_of_one_title_are_told_apart(comparison, encoding):
+    taken_out = encoding.assign_attrs(residualize='"both"')
+    sections = as_sections([encoding, comparison(), taken_out])
+    assert [s.title[-3:] for s in sections] == ["(1)", "n ρ", "(2)"]
+    assert sections[2].text.endswith("The nuisance was taken out of the features and responses.")
+    assert "nuisance" not in sections[0].text
+
+
 def test_a_folder_of_scores_becomes_sections(comparison, encoding, tmp_path):
     scores_.save(comparison(), tmp_path / "b_rsa.nc")
     scores_.save(encoding, tmp_path / "a.nc")
