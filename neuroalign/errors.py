@@ -1,6 +1,7 @@
 """Exceptions, warnings and the wording of messages: what, got, expected, what to do."""
 
 import difflib
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,15 @@ def warn_user(message: str, code: str, ids: Iterable = (), count: int | None = N
     collected = _collector.get()
     if collected is not None:
         collected.append({"code": code, "message": message, "count": warning.count, "ids": list(ids)})
-    warnings.warn(warning, stacklevel=3)
+    warnings.warn(warning, stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    """Return the stacklevel, as `warn_user` sees it, of the nearest frame outside of this package: the user's line."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "neuroalign":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 @contextmanager

@@ -2,6 +2,8 @@ import warnings
 
 import pytest
 
+import neuroalign as na
+from neuroalign.data import make_features, make_responses
 from neuroalign.errors import NeuroalignWarning, check_option, collect_warnings, list_ids, suggest, warn_user
 
 
@@ -41,3 +43,10 @@ def test_warnings_outside_a_collector_are_only_shown():
         warnings.simplefilter("always")
         warn_user("x", "code", count=7)
     assert caught[0].message.count == 7
+
+
+def test_warnings_point_at_the_line_of_the_user():
+    responses = make_responses([[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]] * 4, list("abcdefghijkl"), ["v1", "v2"])
+    with pytest.warns(NeuroalignWarning, match="constant") as caught:
+        na.encode(make_features(responses.values[:, :1], list("abcdefghijkl"), model="toy"), responses)
+    assert caught[0].filename == __file__
