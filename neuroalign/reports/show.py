@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.data import scores as scores_
+from neuroalign.data.scores import attrs_of
 from neuroalign.plots.select import metric_label, space_label, spaces_table
 from neuroalign.reports import facts
 from neuroalign.reports.methods import methods
@@ -58,7 +59,8 @@ class ScoresView:
                 where = ", ".join(space_label(v) if d.startswith("space") else str(v) for d, v in parts.items())
             tested = [f"{said}: {row[column]:,}" for column, said in (("weak", "p < 0.05"), ("strict", "q < 0.05"))
                       if not np.isnan(row[column])]
-            lines.append(f"  {row['metric']}, {row['of']}: {row['scores']:,} scores, median {row['median']:.3f}, "
+            of = "differences" if attrs_of(self.scores).get("analysis") == "site_tests" else row["of"]
+            lines.append(f"  {row['metric']}, {of}: {row['scores']:,} scores, median {row['median']:.3f}, "
                          f"highest {row['highest']:.3f} ({where}{_p_of_highest(row)}); "
                          f"{', '.join(tested) or 'nothing tested'}")
         said = facts.warning_rows([("", self.scores)])

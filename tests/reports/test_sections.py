@@ -107,6 +107,7 @@ def test_site_tests_are_drawn_with_what_was_tested(sites):
     assert (drawn[0].data["winner"] == "y").sum() == 6
     assert drawn[1].axes[-1].get_xlabel() == "difference, Pearson r (pooled over folds)"
     assert [p.figure.alt.split(" ")[0] for s in as_sections(tests) for p in s.figures] == ["Glass"]
+    assert ", differences: 12 scores" in repr(show(tests)) and ", models: 24 scores" in repr(show(scores))
 
 
 def test_conditions_of_site_tests_are_counted_together(sites):
