@@ -49,7 +49,7 @@ def canonical_correlations(x, y, *, variance: float = 1.0, device="auto") -> np.
     [1.0, 1.0]
     """
     a, b = _bases(x, y, variance, device)
-    return to_numpy(_correlations(a, b)) if a.usable and b.usable else np.array([np.nan])
+    return to_numpy(_correlations(a, b, a.overlap(b))) if a.usable and b.usable else np.array([np.nan])
 
 
 def svcca(x, y, *, variance: float = VARIANCE, device="auto") -> float:
@@ -76,7 +76,7 @@ def svcca(x, y, *, variance: float = VARIANCE, device="auto") -> float:
     1.0
     """
     a, b = _bases(x, y, variance, device)
-    return float(svcca_score(a, b))
+    return float(_correlations(a, b, a.overlap(b)).mean())
 
 
 def pwcca(x, y, *, weights: str = "x", device="auto") -> float:
@@ -109,7 +109,7 @@ def pwcca(x, y, *, weights: str = "x", device="auto") -> float:
 
 def svcca_score(a: FeatureBasis, b: FeatureBasis) -> torch.Tensor:
     """SVCCA of prepared features, one value an order of the stimuli."""
-    return _correlations(a, b).mean(-1)
+    return _correlations(a, b, a.left.mT @ b.left).mean(-1)
 
 
 def pwcca_score(a: FeatureBasis, b: FeatureBasis) -> torch.Tensor:
@@ -315,10 +315,10 @@ def _bases(x, y, variance, device, loadings=False):
     return a, b
 
 
-def _correlations(a: FeatureBasis, b: FeatureBasis) -> torch.Tensor:
+def _correlations(a: FeatureBasis, b: FeatureBasis, overlap: torch.Tensor) -> torch.Tensor:
     if not (a.usable and b.usable):
         return torch.full((1,), torch.nan)
-    return torch.linalg.svdvals(a.left.mT @ b.left).clamp(max=1)
+    return torch.linalg.svdvals(overlap).clamp(max=1)
 
 
 def _held_rows(values, device) -> HeldOutRows:

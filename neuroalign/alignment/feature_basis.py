@@ -5,6 +5,7 @@ singular values: an eigendecomposition of one Gram gives both, and features are 
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,38 +21,55 @@ _NEGLIGIBLE = 1e-10
 
 @dataclass(frozen=True)
 class FeatureBasis:
-    """Centred features, ``left * singular @ axes``.
+    """Centred features, ``left @ diag(singular) @ right.T``.
 
     Attributes
     ----------
-    left : tensor of shape (..., n_stimuli, n_components)
-        Orthonormal columns; leading dims hold orders of the stimuli.
     singular : tensor of shape (n_components,)
         Descending.
     loadings : tensor of shape (n_components, n_features), or None
         ``left.T @ features``, where asked for.
     usable : bool
         False for features that are constant or hold NaN.
+    vectors : tensor of shape (..., n_stimuli, n_components), or None
+        `left` where it is known already.
+    rows : tensor of shape (n_stimuli, n_features), or None
+        Centred features, where fewer than stimuli.
+    axes : tensor of shape (n_features, n_components), or None
+        ``left = rows @ axes``.
     """
 
-    left: torch.Tensor
     singular: torch.Tensor
     loadings: torch.Tensor | None
     usable: bool
+    vectors: torch.Tensor | None = None
+    rows: torch.Tensor | None = None
+    axes: torch.Tensor | None = None
+
+    @cached_property
+    def left(self) -> torch.Tensor:
+        """Orthonormal columns (..., n_stimuli, n_components); leading dims hold orders of the stimuli."""
+        return self.rows @ self.axes if self.vectors is None else self.vectors
 
     @property
     def n_stimuli(self) -> int:
         """Number of stimuli."""
-        return self.left.shape[-2]
+        return (self.rows if self.vectors is None else self.vectors).shape[-2]
 
     @property
     def rank(self) -> int:
         """Number of components."""
-        return self.left.shape[-1]
+        return len(self.singular)
+
+    def overlap(self, other: "FeatureBasis") -> torch.Tensor:
+        """Return ``left' left`` of two sides that are met once: without making `left`, where both are narrow."""
+        if self.vectors is None and other.vectors is None:
+            return self.axes.T @ (self.rows.T @ other.rows) @ other.axes
+        return self.left.mT @ other.left
 
     def take(self, orders: torch.Tensor) -> "FeatureBasis":
         """Return the features of stimuli in several orders, (n_orders, n_stimuli)."""
-        return replace(self, left=self.left[orders])
+        return replace(self, vectors=self.left[orders], rows=None, axes=None)
 
     def keep(self, variance: float) -> "FeatureBasis":
         """Return the leading components that hold a share of the variance."""
@@ -60,7 +78,10 @@ class FeatureBasis:
         held = torch.cumsum(self.singular**2, 0) / (self.singular**2).sum()
         count = int((held < variance - 1e-12).sum()) + 1
         loadings = None if self.loadings is None else self.loadings[:count]
-        return replace(self, left=self.left[..., :count], singular=self.singular[:count], loadings=loadings)
+        parts = {"singular": self.singular[:count], "loadings": loadings}
+        if self.vectors is None:
+            return replace(self, axes=self.axes[:, :count], **parts)
+        return replace(self, vectors=self.vectors[..., :count], **parts)
 
 
 def feature_basis(values, device: torch.device, *, loadings: bool = False) -> FeatureBasis:
@@ -80,17 +101,16 @@ def feature_basis(values, device: torch.device, *, loadings: bool = False) -> Fe
     gram, size, usable = _gram(values, device)
     if not usable:
         empty = torch.zeros((n, 1), dtype=torch.float64, device=device)
-        return FeatureBasis(empty, empty[0], torch.zeros((1, p), dtype=torch.float64) if loadings else None, False)
+        return FeatureBasis(empty[0], torch.zeros((1, p), dtype=torch.float64) if loadings else None, False, empty)
     squared, vectors = (t.flip(-1) for t in eigh_psd(gram))
     kept = squared > _NEGLIGIBLE * squared[0]
     singular, vectors = squared[kept].sqrt(), vectors[:, kept]
-    left = vectors
     if p < n:
-        left = _centred(values, 0, p, device, size) @ vectors / singular
         loaded = (singular * vectors).T * size if loadings else None
-    else:
-        loaded = _loadings(values, left, device, size) * size if loadings else None
-    return FeatureBasis(left, singular * size, loaded, True)
+        return FeatureBasis(singular * size, loaded, True, rows=_centred(values, 0, p, device, size),
+                            axes=vectors / singular)
+    loaded = _loadings(values, vectors, device, size) * size if loadings else None
+    return FeatureBasis(singular * size, loaded, True, vectors)
 
 
 def compact_rows(values, device: torch.device) -> np.ndarray:
@@ -138,7 +158,7 @@ def _gram(values, device):
     total = 0
     for start in range(0, p, step):
         block = _centred(values, start, start + step, device, size)
-        total = total + (block.T @ block if p < n else block @ block.T)
+        total = total + _product(block.T if p < n else block)
     # What is left of constant columns after centring is rounding of float32 values.
     usable = float(total.diagonal().sum()) > 1e-14 * n * p
     return total, size, usable
@@ -147,6 +167,13 @@ def _gram(values, device):
 def _centred(values, start, stop, device, size):
     block = torch.as_tensor(np.asarray(values[:, start:stop], np.float64) / size, device=device)
     return block - block.mean(0)
+
+
+def _product(block):
+    """``block @ block.T``: numpy sees the symmetry and does half of the work."""
+    if block.device.type != "cpu":
+        return block @ block.T
+    return torch.from_numpy(block.numpy() @ block.numpy().T)
 
 
 def _loadings(values, left, device, size):

@@ -178,6 +178,13 @@ def test_null_and_subsamples_equal_scores_of_moved_rows(method, p):
     np.testing.assert_allclose(part, direct, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(6, 4), (90, 4), (90, 80)])
+def test_overlap_without_left_vectors_equals_their_product(shape):
+    a, b = (basis_module.feature_basis(v, CPU).keep(0.99) for v in pair(*shape))
+    assert (a.vectors is None) == (shape[0] < 60)
+    np.testing.assert_allclose(a.overlap(b), a.left.mT @ b.left, atol=1e-12)
+
+
 def test_blocks_of_features_change_nothing(monkeypatch):
     x, _ = pair(90, 70, n=30)
     whole = basis_module.feature_basis(x, CPU, loadings=True)
