@@ -9,7 +9,8 @@ import torch
 from neuroalign.data import MODALITIES
 from neuroalign.errors import list_ids
 
-__all__ = ["TAPS", "Adapter", "BadStimuli", "Inputs", "Layer", "LoadedModel", "attach", "refuse_bad"]
+__all__ = ["TAPS", "Adapter", "BadStimuli", "Inputs", "Layer", "LoadedModel", "attach", "check_loaded",
+           "refuse_bad"]
 
 TAPS = ("block", "attention", "router", "mlp", "norm")
 
@@ -144,6 +145,14 @@ class LoadedModel:
     def reads(self) -> tuple[str, ...]:
         """The modalities that it is given."""
         return self.adapter.modalities if self.run is None else (self.run,)
+
+
+def check_loaded(model) -> None:
+    """Raise if a model is only named: what intervenes on a model needs it in memory."""
+    if not isinstance(model, LoadedModel):
+        named = model if isinstance(model, str) else "ID"
+        raise TypeError(f"model: got {type(model).__name__}, expected a model in memory: "
+                        f"neuroalign.models.load_model({named!r}).")
 
 
 class Adapter(Protocol):

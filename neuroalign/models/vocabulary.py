@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from neuroalign.models.adapter import LoadedModel
+from neuroalign.models.adapter import LoadedModel, check_loaded
 from neuroalign.models.base import USUAL
 
 __all__ = ["SPEAK", "VocabularyHead", "vocabulary_head"]
@@ -56,6 +56,7 @@ def vocabulary_head(model: LoadedModel) -> VocabularyHead:
     ValueError
         The model predicts no tokens, or its checkpoint has no unembedding; names the families that predict some.
     """
+    check_loaded(model)
     if model.adapter.family not in SPEAK:
         raise ValueError(f"model {model.id!r} ({model.adapter.family}): it predicts no tokens, so it gives no answer. "
                          f"Families that do: {', '.join(SPEAK)}.")

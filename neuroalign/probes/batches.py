@@ -7,7 +7,7 @@ from neuroalign.errors import list_ids
 from neuroalign.features.batching import Item, run_batches
 from neuroalign.features.planning import make_budget
 from neuroalign.features.spans import prepare
-from neuroalign.models.adapter import BadStimuli, Layer, LoadedModel
+from neuroalign.models.adapter import BadStimuli, Layer, LoadedModel, check_loaded
 
 __all__ = ["each_forward", "meeting_layers"]
 
@@ -20,6 +20,7 @@ def meeting_layers(model: LoadedModel, streams: Sequence[str], taps: Sequence[st
     ValueError
         The model has no such layers.
     """
+    check_loaded(model)
     found = [x for x in model.adapter.layers(model, tuple(taps)) if x.masked and set(streams) <= set(x.streams)]
     if not found:
         known = sorted({s for x in model.adapter.layers(model) for s in x.streams})

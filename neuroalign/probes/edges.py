@@ -15,7 +15,7 @@ from neuroalign.data import MODALITIES, StimulusSet
 from neuroalign.data.stimuli import CLIP_COLUMNS
 from neuroalign.errors import list_ids, suggest
 from neuroalign.features.spans import LAST, find_spans, prepare
-from neuroalign.models.adapter import BadStimuli, Inputs, LoadedModel
+from neuroalign.models.adapter import BadStimuli, Inputs, LoadedModel, check_loaded
 from neuroalign.models.attention import AttentionSite, attention_sites
 from neuroalign.models.vocabulary import SPEAK
 
@@ -76,8 +76,10 @@ def parse_edges(edges) -> list[Edge]:
     return found
 
 
-def window_blocks(layers, n_blocks: int) -> tuple[int, ...]:
+def window_blocks(layers, n_blocks: int | None) -> tuple[int, ...]:
     """Return the blocks of a window: all of them (None), those from the first to before the second, or those listed.
+
+    `n_blocks` None: how many there are is not known yet.
 
     Examples
     --------
@@ -87,10 +89,11 @@ def window_blocks(layers, n_blocks: int) -> tuple[int, ...]:
     if layers is None:
         return tuple(range(n_blocks))
     pair = isinstance(layers, tuple) and len(layers) == 2
-    blocks = tuple(range(*layers)) if pair else tuple(int(i) for i in layers)
-    if not blocks or min(blocks) < 0 or max(blocks) >= n_blocks:
-        raise ValueError(f"layers: got {layers!r}, expected blocks from 0 to {n_blocks - 1}: a pair (first, stop), a "
-                         "list, or None for all.")
+    blocks = tuple(range(*layers)) if pair else tuple(int(i) for i in layers) if np.iterable(layers) else ()
+    if not blocks or min(blocks) < 0 or (n_blocks is not None and max(blocks) >= n_blocks):
+        end = "on" if n_blocks is None else f"to {n_blocks - 1}"
+        raise ValueError(f"layers: got {layers!r}, expected blocks from 0 {end}: a pair (first, stop), a list, or None "
+                         "for all.")
     return blocks
 
 
@@ -105,6 +108,7 @@ class Reader:
     """
 
     def __init__(self, model: LoadedModel, stimuli: StimulusSet, edges: Sequence[Edge]):
+        check_loaded(model)
         self.model, self.stimuli, self.edges = model, stimuli, list(edges)
         names = list(dict.fromkeys(n for e in edges for n in (e.source, e.target)))
         self.boxed = [n for n in names if "[" in n]

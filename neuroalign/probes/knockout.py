@@ -117,7 +117,10 @@ class EdgeBlocks:
 def intervene(model: LoadedModel, blocks: Blocks, name: str) -> LoadedModel:
     """Return a model that runs with attention blocked; `name` says what, in its id."""
     layers = getattr(blocks, "layers", None)
-    window = "" if layers is None else f" in {layers[0]}-{window_blocks(layers, 10**6)[-1]}"
+    window = ""
+    if layers is not None:
+        within = window_blocks(layers, None)
+        window = f" in {within[0]}-{within[-1]}"
     return replace(model, id=f"{model.id} without {name}{window}", adapter=Blocked(model.adapter, blocks),
                    weights=f"{model.weights}+blocked:{blocks.identity}")
 

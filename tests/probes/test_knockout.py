@@ -66,6 +66,16 @@ def test_edges_and_windows_are_read():
     assert window_blocks(None, 3) == (0, 1, 2) and window_blocks((1, 3), 3) == (1, 2)
     with pytest.raises(ValueError, match="expected blocks from 0 to 2"):
         window_blocks((1, 4), 3)
+    with pytest.raises(ValueError, match=r"layers: got 1, expected blocks from 0 to 2: a pair"):
+        window_blocks(1, 3)
+
+
+@pytest.mark.parametrize("call", [
+    lambda m, s: na.probes.knockout(m, s, "image->text"), na.probes.information_flow, na.probes.ablation,
+    na.probes.logit_lens, na.probes.subnetwork_overlap, na.probes.skipping_curve])  # fmt: skip
+def test_a_model_that_is_only_named_is_explained(call, pairs):
+    with pytest.raises(TypeError, match=r"model: got str, .* neuroalign.models.load_model\('llava-1.5-7b'\)"):
+        call("llava-1.5-7b", pairs)
 
 
 @pytest.mark.parametrize("model_type", ["llava", *(pytest.param(t, marks=pytest.mark.slow) for t in (
