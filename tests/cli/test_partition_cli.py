@@ -7,21 +7,42 @@ import typer
 from neuroalign.cli.partition import _bands
 from neuroalign.data.scores import attrs_of, load
 
-from .test_main import run
 
-
-def test_two_layers_are_parted(tmp_path):
+def test_two_layers_are_parted(neuroalign, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     words = ["fox", "dog", "bank", "rain", "goal", "north", "news", "vote"]
     texts = [f"{a} and {b}" for a in words for b in words[:3]]
     (tmp_path / "texts.csv").write_text("stimulus_id,text\n" + "\n".join(f"s{k},{t}" for k, t in enumerate(texts)))
     rows = "\n".join(f"s{k},{a:.3f},{b:.3f}" for k, (a, b) in enumerate(rng.standard_normal((24, 2))))
     (tmp_path / "voxels.csv").write_text(f"stimulus_id,v1,v2\n{rows}\n")
-    out = run("partition", "minilm", "--stimuli", "texts.csv", "--responses", "voxels.csv", "--stream", "all",
-              "--layers", "encoder.layer.0", "--layers", "encoder.layer.5", "--by", "layer", "--candidates", 4,
-              "--bootstraps", 50, "--n-splits", 3, "--out", "parts.nc", "--quiet", cwd=tmp_path)
-    assert out.returncode == 0, out.stderr
-    assert "encoder.layer.0, unique" in out.stdout and "ci_low" in out.stdout
+    code, out, err = neuroalign(
+        "partition",
+        "minilm",
+        "--stimuli",
+        "texts.csv",
+        "--responses",
+        "voxels.csv",
+        "--stream",
+        "all",
+        "--layers",
+        "encoder.layer.0",
+        "--layers",
+        "encoder.layer.5",
+        "--by",
+        "layer",
+        "--candidates",
+        4,
+        "--bootstraps",
+        50,
+        "--n-splits",
+        3,
+        "--out",
+        "parts.nc",
+        "--quiet",
+    )
+    assert code == 0, err
+    assert "encoder.layer.0, unique" in out and "ci_low" in out
     scores = load(tmp_path / "parts.nc")
     assert scores.sizes["space"] == 6 and set(attrs_of(scores)["bands"]) == {"encoder.layer.0", "encoder.layer.5"}
 

@@ -1,6 +1,5 @@
 """From a film to features: what models are given of a window, and windows that cannot be."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,8 +10,10 @@ import torch
 from PIL import Image
 from scipy.io import wavfile
 from scipy.signal import resample_poly
+from typer.testing import CliRunner
 
 import neuroalign as na
+from neuroalign.cli.main import app
 from neuroalign.data.sounds import read_sound
 from neuroalign.data.videos import iter_frames
 from neuroalign.models import BadStimuli, load_model, wrap
@@ -146,10 +147,9 @@ def test_a_damaged_film_is_named_or_skipped(film, model, tmp_path):
 def test_the_command_line_extracts_windows_of_a_manifest(film, folders, tmp_path):
     table = pd.DataFrame({"stimulus_id": ["a", "b"], "video": film.name, "start": [0.5, 2.0], "stop": [1.5, 3.0]})
     table.to_csv(film.parent / "clips.csv", index=False)
-    command = [sys.executable, "-m", "neuroalign.cli.main", "extract", str(folders("videomae")), "--stimuli",
-               str(film.parent / "clips.csv"), "--store", str(tmp_path / "store"), "--quiet", "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["extract", str(folders("videomae")), "--stimuli", str(film.parent / "clips.csv"),
+                                    "--store", str(tmp_path / "store"), "--quiet", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
     clips = na.StimulusSet.from_film(film, [0.5, 2.0], tmin=0, tmax=1, modalities=["video"], ids=["a", "b"])
     expected = na.extract(str(folders("videomae")), clips, store=tmp_path / "other", device="cpu", **QUIET)
     stored = [np.load(p) for p in sorted((tmp_path / "store").rglob("*.npy"))]
