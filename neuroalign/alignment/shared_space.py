@@ -206,6 +206,9 @@ def encode_across_subjects(responses: xr.DataArray, *, method: str = "srm", n_co
 
 
 def _check_arrays(arrays) -> list[np.ndarray]:
+    if isinstance(arrays, (xr.DataArray, np.ndarray)) and arrays.ndim == 2:
+        raise ValueError("shared space: got one array, expected a list, one (n_samples, n_neuroids) a subject. "
+                         "`encode_across_subjects` takes labelled responses of all subjects.")
     arrays = [np.asarray(x, np.float64) for x in arrays]
     if len(arrays) < 2:
         raise ValueError(f"shared space: got {len(arrays)} subjects, expected at least two.")

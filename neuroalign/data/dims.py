@@ -199,7 +199,10 @@ def validate_features(array: xr.DataArray) -> xr.DataArray:
     """Check the dims and ids of one feature space and return it."""
     dim = sample_dim(array)
     if set(array.dims) != {dim, "feature"}:
-        raise ValueError(f"features: got dims {tuple(array.dims)}, expected ({dim!r}, 'feature').")
+        hint = ""
+        if "neuroid" in array.dims:
+            hint = " These are responses: `compare` and `encode` take them beside features."
+        raise ValueError(f"features: got dims {tuple(array.dims)}, expected ({dim!r}, 'feature').{hint}")
     _require_unique(array, "stimulus", "features")
     return array
 

@@ -139,6 +139,7 @@ def test_one_run_is_cut_into_blocks_with_a_gap():
 
 
 @pytest.mark.parametrize("call, words", [
+    (lambda x: fit_shared_space(labelled(x)), "got one array, expected a list"),
     (lambda x: fit_shared_space(x[:1]), "got 1 subjects, expected at least two"),
     (lambda x: fit_shared_space([x[0], x[1][:-1]]), "same samples for all subjects"),
     (lambda x: fit_shared_space([v[:5] for v in x]), "got 5 samples, expected at least 12"),

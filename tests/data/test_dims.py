@@ -56,6 +56,7 @@ def test_time_bins_are_a_third_dim():
 @pytest.mark.parametrize("dims, words", [
     (("image", "feature"), r"got dims \('image', 'feature'\), expected exactly one of stimulus, presentation, time"),
     (("stimulus", "time"), "expected exactly one of"),
+    (("stimulus", "neuroid"), "These are responses: `compare` and `encode` take them beside features"),
     (("stimulus", "unit"), r"features: got dims \('stimulus', 'unit'\), expected \('stimulus', 'feature'\)"),
 ])
 def test_other_dims_are_no_features(dims, words):
