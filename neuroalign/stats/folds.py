@@ -149,7 +149,8 @@ def _split_by_name(cv, groups) -> Folds:
         raise ValueError(f"cv: got a mapping with {list_ids(list(cv))}, expected 'test' and perhaps 'train', each with "
                          "names of groups.")
     if groups is None:
-        raise ValueError("cv: a split by name needs groups: a label of each sample (movie, run, story, subject).")
+        raise ValueError("cv: a split by name needs groups, the labels that it names: groups='run', say, or a label "
+                         "of each sample (movie, run, story, subject).")
     labels = np.asarray(groups).astype(str)
     named = {side: [str(g) for g in np.atleast_1d(names)] for side, names in cv.items()}
     unknown = [g for names in named.values() for g in names if g not in labels]
