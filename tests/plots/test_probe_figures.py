@@ -122,3 +122,10 @@ def test_names_and_attrs_say_what_is_random():
     assert not is_untrained(["m@random", "m"]) and not is_untrained("randomised") and not is_untrained([])
     scores = na.probes.modality_gap(*sides("m"), n_permutations=0, **QUICK)
     assert not is_untrained(scores) and is_untrained(scores.assign_attrs(untrained="true"))
+
+
+def test_titles_of_panels_end_within_the_figure():
+    figure = na.plot.probe_curves(na.probes.token_geometry(tokens("m"), steps=(1, 2), **QUICK))
+    figure.canvas.draw()
+    titles = [a.get_title(loc="left") and a._left_title.get_window_extent().x1 for a in figure.axes]
+    assert len(titles) == 6 and max(x for x in titles if x) <= figure.bbox.x1
