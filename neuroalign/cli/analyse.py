@@ -158,12 +158,13 @@ def report(
     print(f"report: {path}")
 
 
-def finish(scores, out: Path | None) -> None:
+def finish(scores, out: Path | None, ranked: bool = True) -> None:
+    """Print scores, the best first or in their own order (of layers), and write them."""
     from neuroalign.cli.tables import print_table
     from neuroalign.data import scores as score_tools
 
     frame = score_tools.to_frame(scores).dropna(axis="columns", how="all")
-    shown, title = _best_scores(frame)
+    shown, title = _best_scores(frame) if ranked else (frame, f"{len(frame)} scores")
     wanted = ["metric", "space", "space_b", "neuroid", "target", "time_bin", "score", "baseline", "drift", "shuffled",
               "ceiling_lower", "ceiling", "ci_low", "ci_high", "p", "q", "p_max", "n"]
     shown = shown[[c for c in wanted if c in shown]].astype({"n": "Int64"} if "n" in shown else {})

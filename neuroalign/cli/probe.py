@@ -70,7 +70,7 @@ def gap(
     options = {"on_missing": on_missing, "random_state": random_state, "device": device}
     scores = na.probes.modality_gap(one, other, n_permutations=permutations, n_refits=refits, n_bootstraps=bootstraps,
                                     geometry=geometry, **options)
-    finish(scores, _file(out, "gap.nc"))
+    finish(scores, _file(out, "gap.nc"), ranked=False)
     swept = na.probes.shift_sweep(one, other, **options) if shift else None
     if out is None:
         return
@@ -136,7 +136,7 @@ def alignment(
                                           keep=["bootstrap"] if bootstraps else (), random_state=random_state,
                                           device=device)
     finish(na.probes.ima_score(scores, mode[0]), _file(out, "ima.nc"))
-    finish(scores.drop_vars("bootstrap", errors="ignore"), None)
+    finish(scores.drop_vars("bootstrap", errors="ignore"), None, ranked=False)
     geometry = na.probes.token_geometry(features, streams=[a, b], n_bootstraps=bootstraps, random_state=random_state,
                                         device=device)
     if out is not None:
@@ -145,7 +145,7 @@ def alignment(
     for name, parts in more.items():
         if parts:
             joined = na.scores.concat(parts)
-            finish(joined, None)
+            finish(joined, None, ranked=False)
             if out is not None:
                 _keep(out, name, joined, na.plot.probe_curves(joined))
 
@@ -212,7 +212,7 @@ def flow(
     for kind, parts in found.items():
         if parts:
             joined = na.scores.concat(parts)
-            finish(joined, None)
+            finish(joined, None, ranked=kind == "sites")
             if out is not None:
                 _keep(out, kind, joined, draw[kind](joined))
 
