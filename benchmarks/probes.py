@@ -1,12 +1,16 @@
-"""Knockout sweeps over all layer windows: blocks below a window run once, beside independent forwards.
+"""Knockout sweeps over all layer windows, and the modality gap of all layers, beside what they cost at least.
 
     python benchmarks/probes.py --size small --repeats 2 --out benchmarks/probes.json
+    python benchmarks/probes.py --case gap --layers 24 --repeats 3 --out benchmarks/probes_gap.json
 
 A decoder of 24 layers with random weights (a Llama), window 9. ``picture`` blocks what a question after a long span
 reads of that span, as ``image->question`` does in a multimodal model: the tokens of the span stay as they are and do
 not run again either. ``start`` blocks a read at the very start of the sequence, so that only the blocks below a window
 are saved: at best 1.49 times with a window of 9 among 24 blocks. Both give the log-probabilities of the answer; they
 are compared with those of the independent forwards.
+
+``gap`` measures layers of 5,000 pairs of 1,024 dimensions, without and with nulls and intervals, beside the products of
+matrices that it needs: rows of either side with themselves, and with each other.
 Each repeat runs both ways one after the other in one process.
 """
 
@@ -21,10 +25,11 @@ import numpy as np
 import torch
 from encode import machine
 
-from neuroalign.data import StimulusSet
+from neuroalign.data import StimulusSet, make_features
 from neuroalign.models import load_model
 from neuroalign.probes.information_flow import information_flow, window_around
 from neuroalign.probes.knockout import knockout
+from neuroalign.probes.modality_gap import modality_gap
 
 SIZES = {"full": {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8, "num_key_value_heads": 8},
          "small": {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4}}
@@ -83,6 +88,36 @@ def replayed(model, stimuli, edge):
     return found.score.sel(metric="flow.logp").values[:, 0].tolist()
 
 
+def products(pairs):
+    """The products that distances of all rows need, in blocks."""
+    for x, y in pairs:
+        for a, b in ((x, x), (y, y), (x, y)):
+            for rows in a.split(1000):
+                rows @ b.T
+
+
+def run_gap(n_layers, repeats, n=5000, d=1024):
+    """Time the gap of layers, and the products that it needs."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((2, n, d)).astype(np.float32) for _ in range(n_layers)]
+    ids = [f"p{k}" for k in range(n)]
+    sides = [[make_features(both[k], ids, model="m", layer=f"l{j}", stream=name) for j, both in enumerate(arrays)]
+             for k, name in enumerate(("image", "text"))]
+    pairs = [tuple(torch.from_numpy(side) for side in both) for both in arrays]
+    methods = {"products": lambda: products(pairs),
+               "gap": lambda: modality_gap(*sides, n_permutations=0, n_bootstraps=0, device="cpu"),
+               "gap, nulls and intervals": lambda: modality_gap(*sides, device="cpu")}
+    times = {name: [] for name in methods}
+    for _ in range(repeats):
+        for name, method in methods.items():
+            cpu = time.process_time()
+            method()
+            times[name].append(round(time.process_time() - cpu, 2))
+    ratios = {name: round(float(np.median(np.divide(t, times["products"]))), 2) for name, t in times.items()}
+    print("gap", times, ratios)
+    return {"case": "gap", "layers": n_layers, "pairs": n, "dimensions": d, "cpu_s": times, "ratio": ratios}
+
+
 def run(case, size, repeats):
     """Time both ways."""
     with tempfile.TemporaryDirectory() as folder:
@@ -104,13 +139,15 @@ def run(case, size, repeats):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=EDGES, action="append")
+    parser.add_argument("--case", choices=(*EDGES, "gap"), action="append")
     parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--layers", type=int, default=24, help="of the case gap")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = {"machine": {**machine(), "platform": platform.platform(terse=True), "threads": 1},
-              "results": [run(case, options.size, options.repeats) for case in options.case or EDGES]}
+              "results": [run_gap(options.layers, options.repeats) if case == "gap" else
+                          run(case, options.size, options.repeats) for case in options.case or EDGES]}
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
