@@ -26,7 +26,7 @@ def main(out: Path, only: list[str], random_state: int) -> None:
     """Draw every figure, or those of the groups named, and name the files."""
     started = time.time()
     out.mkdir(parents=True, exist_ok=True)
-    groups = (depth, sites, parts, times, heads, cortex, geometry, words)
+    groups = (depth, sites, parts, times, heads, cortex, geometry, words, probes)
     for draw in [g for g in groups if g.__name__ in only or not only]:
         for name, figure in draw(np.random.default_rng(random_state)).items():
             figure.savefig(out / f"{name}.png", dpi=150)
@@ -200,6 +200,28 @@ def words(rng) -> dict:
             "scatter": na.plot.scatter(rating, rating / 15 + rng.normal(0, 0.1, 120), xlabel="human rating (0 to 10)",
                                        ylabel="cosine similarity", ids=[f"pair {k}" for k in range(120)],
                                        name_extremes=4, title="Ratings and a model")}
+
+
+def probes(rng) -> dict:
+    """Two modalities that share what they say, and lie the further apart the deeper; a read that an answer needs."""
+    shared, away = rng.standard_normal((N, 16)), np.eye(16)[0]
+    image, text = ([_space(rng, shared + side * 1.5 * k * away, "two-towers", f"b.{k}", k / 3, noise=1.5 - 0.4 * k)
+                    for k in range(4)] for side in (-1, 1))
+    gap = na.probes.modality_gap(image, text, n_permutations=99, n_bootstraps=100)
+    blocks, edges = np.arange(8), {"image->question": (2, 60), "question->last": (5, 70), "image->last": (4, 2)}
+    lost = np.concatenate([-most * np.exp(-((blocks - at) ** 2) / 3) for at, most in edges.values()])
+    score = (lost + rng.normal(0, 1, len(lost)))[None, :, None]
+    layers, dims = [f"lm.layers.{k}" for k in blocks] * len(edges), ("metric", "space", "target")
+    streams = np.repeat(list(edges), len(blocks))
+    flow = score_tools.make(
+        {"score": (dims, score), "ci_low": (dims, score - 5), "ci_high": (dims, score + 5), "n": (("target",), [40])},
+        {"metric": ["flow.relative"], "target": ["answer"], "space": [f"vlm:{a}:{b}" for a, b in zip(layers, streams)],
+         "model": ("space", ["vlm"] * len(layers)), "layer": ("space", layers), "stream": ("space", streams)},
+        {"analysis": "information_flow", "window": 3, "n_stimuli": 50, "share_correct": 0.8, "n_answered_correctly": 40,
+         "interval": "95% percentile interval over 1,000 resamples of stimuli (simulated)"})
+    plane = na.plot.gap_plane(image[-1], text[-1], names=("image", "text"), title="Two modalities (simulated)")
+    return {"gap_plane": plane,
+            "gap_curves": na.plot.gap_curves(gap), "knockout_curves": na.plot.knockout_curves(flow)}
 
 
 def _space(rng, values, model, layer="", depth=np.nan, noise=0.5, ids=IDS):

@@ -12,6 +12,7 @@ GROUPS = {
     "depth": {"layer_profile", "matrix", "roi_bars", "bars"}, "sites": {"sites", "sites_scores", "versus"},
     "parts": {"venn_three", "venn_two", "partition"}, "times": {"time_course", "layer_time"}, "heads": {"topomap"},
     "cortex": {"surface"}, "geometry": {"rdm_panel", "mds"}, "words": {"difference", "scatter"},
+    "probes": {"gap_plane", "gap_curves", "knockout_curves"},
 }
 
 
