@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Integral
 
 __all__ = [
     "MissingExtra",
@@ -13,6 +14,7 @@ __all__ = [
     "NeuroalignWarning",
     "NotAligned",
     "StoreCorrupt",
+    "check_counts",
     "check_option",
     "collect_warnings",
     "list_ids",
@@ -105,6 +107,18 @@ def suggest(name: str, candidates: Iterable[str]) -> str:
     near = [c for c in names if c.startswith(f"{name}.")][:3]  # a family: 'cka' for 'cka.debiased'
     near = near or difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+def check_counts(**counts) -> None:
+    """Raise a `ValueError` that names the first of some arguments that is not an integer of at least 0.
+
+    Examples
+    --------
+    >>> check_counts(n_permutations=1000, n_bootstraps=0)
+    """
+    for name, value in counts.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 0.")
 
 
 def check_option(name: str, got, allowed: Iterable):

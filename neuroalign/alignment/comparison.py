@@ -12,7 +12,7 @@ from neuroalign.alignment.metrics import Metric, resolve_metrics
 from neuroalign.alignment.rdm import DISTANCES
 from neuroalign.alignment.similarity import draw_null, measure_grid, measure_null, measure_subsamples
 from neuroalign.data.scores import make
-from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
+from neuroalign.errors import check_counts, check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve
 from neuroalign.stats import fdr, make_resamples, max_permutation_p, permutation_p, row_permutations
 from neuroalign.stats.rdm_ceilings import AVERAGING
@@ -108,9 +108,7 @@ def check_arguments(metrics, rdm, control, n_permutations, n_bootstraps, ceiling
     """Check the arguments that `compare` and `compare_selected` share; return what to keep as a list."""
     check_option("rdm", rdm, DISTANCES)
     check_option("ceiling", ceiling, (*AVERAGING, None))
-    for name, value in (("n_permutations", n_permutations), ("n_bootstraps", n_bootstraps)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 0.")
+    check_counts(n_permutations=n_permutations, n_bootstraps=n_bootstraps)
     partial_metrics = [m.name for m in metrics if m.partial]
     if bool(partial_metrics) != (control is not None):
         what = f"metric {partial_metrics[0]!r} needs it" if partial_metrics else "no partial metric was asked for"

@@ -10,7 +10,7 @@ from neuroalign.alignment.dimensionality import participation_ratio
 from neuroalign.alignment.feature_basis import feature_basis, host_of
 from neuroalign.alignment.similarity import measure_grid, measure_null
 from neuroalign.data.scores import make
-from neuroalign.errors import collect_warnings
+from neuroalign.errors import check_counts, collect_warnings
 from neuroalign.linalg import resolve, to_numpy
 from neuroalign.probes.gap_statistics import GAP_METRICS, Draws, Statistic, gap_statistics
 from neuroalign.probes.pairing import PairedSpaces, match_pairs, unit_rows_of
@@ -85,7 +85,7 @@ def modality_gap(a, b, *, k: Sequence[int] = (1, 5, 10), n_splits: int = 5, n_pe
     >>> float(found.score.sel(metric="separability").item()) > 0.9, found.p.sel(metric="gap.distance").item()
     (True, 0.01)
     """
-    _check_counts(n_permutations=n_permutations, n_refits=n_refits, n_bootstraps=n_bootstraps)
+    check_counts(n_permutations=n_permutations, n_refits=n_refits, n_bootstraps=n_bootstraps)
     device = host_of(resolve(device))
     with collect_warnings() as collected:
         pairs = match_pairs(a, b, on_missing)
@@ -198,12 +198,6 @@ def pca_spectrum(a, b, *, on_missing: str = "error", device="auto") -> xr.Datase
     coords |= {key: ("space", value) for key, value in pairs.coords.items()}
     variables = {"explained": (("space", "side", "component"), explained)}
     return xr.Dataset(variables | {n: (("space", "side"), v) for n, v in counts.items()}, coords=coords)
-
-
-def _check_counts(**counts) -> None:
-    for name, value in counts.items():
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 0.")
 
 
 def _draw(ids, k, n_splits, n_permutations, n_refits, n_bootstraps, random_state) -> Draws:
