@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from neuroalign.features import FeatureStore, jobs
 
@@ -15,14 +14,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 import tiny
 
 TEXTS = ["the quick brown fox", "it's raining", "again and again in the old town", "two words"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

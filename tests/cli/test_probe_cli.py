@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import neuroalign as na
@@ -16,14 +15,6 @@ from neuroalign.data.scores import attrs_of, load
 sys.path.append(str(Path(__file__).resolve().parents[1] / "models"))
 import tiny
 import tiny_multimodal
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def run(*args):
