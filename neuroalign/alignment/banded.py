@@ -18,7 +18,7 @@ from neuroalign.alignment.band_refine import refine_deltas, solves_at_once
 from neuroalign.alignment.ridge import ALPHAS, CACHE, _safe_divide, add_squared_errors, operations
 from neuroalign.alignment.ridge_inputs import TargetBlock, check_alphas, check_inner, check_targets, prepare_design
 from neuroalign.errors import check_option
-from neuroalign.linalg import needs_float64, resolve, rows_per_chunk, thread_limit, to_numpy
+from neuroalign.linalg import needs_float64, resolve, rows_per_chunk, surely_needs_float64, thread_limit, to_numpy
 from neuroalign.stats import child_rng
 
 __all__ = ["BandedPlan", "band_candidates", "banded_ridge_cv", "plan_banded"]
@@ -137,7 +137,8 @@ def plan_banded(Xs: Sequence, X_tests: Sequence | None = None, *, alphas=ALPHAS,
     dual = solver == "dual" or (solver == "auto" and ends[-1] > n)
     design, shift, factor = _stack(Xs, X_tests, standardize, device, torch.float32)
     rows = design[:n]
-    wide = device.type != "mps" and needs_float64(rows @ rows.T if dual else rows.T @ rows, alphas.min())
+    wide = (surely_needs_float64(rows, alphas.min())
+            or needs_float64(rows @ rows.T if dual else rows.T @ rows, alphas.min()))
     if wide:
         design, shift, factor = _stack(Xs, X_tests, standardize, device, torch.float64)
     total = _total(design[:n], slices, dual, standardize)

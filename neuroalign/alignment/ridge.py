@@ -29,6 +29,7 @@ from neuroalign.linalg import (
     resolve,
     rows_per_chunk,
     second_moment,
+    surely_needs_float64,
     thread_limit,
     to_numpy,
 )
@@ -278,12 +279,13 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
     dual = solver == "dual" or (solver == "auto" and p > n)
     if dual and not axes:
         return _plan_streaming(X, X_test, alphas, folds, standardize, device, loo)
-    design, shift, factor = prepare_design(X, X_test, standardize, device, torch.float32)
-    total, kernel = _shared_grams(design, n, dual, standardize)
-    wide = device.type != "mps" and needs_float64(total if total is not None else kernel, alphas.min())
-    if wide:
-        design, shift, factor = prepare_design(X, X_test, standardize, device, torch.float64)
+    for dtype in (torch.float32, torch.float64):
+        design, shift, factor = prepare_design(X, X_test, standardize, device, dtype)
+        if dtype == torch.float32 and surely_needs_float64(design[:n], alphas.min()):
+            continue
         total, kernel = _shared_grams(design, n, dual, standardize)
+        if not needs_float64(total if total is not None else kernel, alphas.min()):
+            break
     options = {"standardize": standardize, "dual": dual, "kernel": None if standardize else kernel}
     index = torch.arange(n + n_test, device=device)
     inner = []
@@ -292,7 +294,7 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
         inner.append((eigenbasis(design[:n], train, test, total=total, **options), train, test))
     options["kernel"] = None if n_test or kernel is None else options["kernel"]
     whole = eigenbasis(design, index[:n], index[n:], total=None if n_test else total, axes=axes, **options)
-    name = f"{'dual' if dual else 'primal'}, {'float64' if wide else 'float32'} decomposition"
+    name = f"{'dual' if dual else 'primal'}, {_name_of(dtype)} decomposition"
     return RidgePlan(alphas, name, n, tuple(inner), whole, loo, shift, factor)
 
 
@@ -306,9 +308,9 @@ def _plan_streaming(X, X_test, alphas, folds, standardize, device, loo) -> Ridge
         for _, block, _, _ in read_blocks(X, X_test, standardize, device, dtype):
             for kernel in kernels:
                 kernel.add(block)
-        if device.type == "mps" or not needs_float64(kernels[-1].gram, alphas.min()):
+        if not needs_float64(kernels[-1].gram, alphas.min()):
             break
-    name = f"dual, {str(dtype).removeprefix('torch.')} decomposition"
+    name = f"dual, {_name_of(dtype)} decomposition"
     *inner, whole = [kernel_eigenbasis(kernel) for kernel in kernels]
     return RidgePlan(alphas, name, n, tuple((basis, *pair) for basis, pair in zip(inner, pairs)), whole, loo)
 
@@ -334,6 +336,10 @@ def _shared_grams(design, n, dual, standardize):
         # With standardisation each fold needs its own; this one then only tells the size of the eigenvalues.
         return None, design[:n] @ design[:n].T
     return second_moment(design[:n], torch.arange(n, device=design.device)), None
+
+
+def _name_of(dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _safe_divide(mean, factor):

@@ -9,6 +9,7 @@ from neuroalign.linalg.gram import (
     needs_float64,
     second_moment,
     standardisation,
+    surely_needs_float64,
 )
 from neuroalign.linalg.solve import eigh_psd
 from neuroalign.linalg.threads import free_cores, thread_limit
@@ -26,6 +27,7 @@ __all__ = [
     "rows_per_chunk",
     "second_moment",
     "standardisation",
+    "surely_needs_float64",
     "thread_limit",
     "to_numpy",
     "to_tensor",

@@ -14,6 +14,7 @@ __all__ = [
     "needs_float64",
     "second_moment",
     "standardisation",
+    "surely_needs_float64",
 ]
 
 # A column whose spread is below this share of its spread over all rows is taken for constant.
@@ -81,11 +82,24 @@ def needs_float64(gram: torch.Tensor, smallest: float) -> bool:
     """Whether rounding of a float32 Gram matrix would show beside the smallest penalty.
 
     Rounding moves eigenvalues by about machine precision times the largest; that must stay below one percent
-    of the penalty that is added to them.
+    of the penalty that is added to them. MPS has no float64.
     """
+    if gram.device.type == "mps":
+        return False
     if gram.dtype == torch.float64:
         return True
-    norm = (gram.double() if gram.device.type != "mps" else gram).square().sum().sqrt()
+    return _shows(gram.double().square().sum().sqrt(), smallest)
+
+
+def surely_needs_float64(rows: torch.Tensor, smallest: float) -> bool:
+    """Whether the trace alone tells that `needs_float64` holds of the Gram matrix of these rows, before it is made."""
+    if rows.device.type == "mps":
+        return False
+    trace = rows.square().sum(dtype=torch.float64)
+    return _shows(trace / min(rows.shape) ** 0.5, smallest)
+
+
+def _shows(norm: torch.Tensor, smallest: float) -> bool:
     return bool(torch.finfo(torch.float32).eps * norm > 0.01 * smallest)
 
 
@@ -106,12 +120,15 @@ def eigenbasis(X: torch.Tensor, train: torch.Tensor, test: torch.Tensor, *, stan
     total : tensor of shape (n_features, n_features), optional
         ``X.T @ X``, to downdate from.
     kernel : tensor of shape (n, n), optional
-        ``X @ X.T``, which serves every fold where nothing is standardised.
+        ``X @ X.T``, which serves every fold of the dual form where nothing is standardised.
     axes : bool
         Also return the axes.
     dtype : torch dtype
         Of the result.
     """
+    if dual and kernel is not None and not standardize and not axes:
+        values, _, basis, rows = _of_kernel(*_centred_kernels(kernel, train, test))
+        return Eigenbasis(values.to(dtype), basis.to(dtype), rows.to(dtype), None, None, None)
     part = X[train]
     mean = part.mean(0)
     scale = _fold_scale(part, mean, standardize)
@@ -123,10 +140,10 @@ def eigenbasis(X: torch.Tensor, train: torch.Tensor, test: torch.Tensor, *, stan
         basis, rows = (part - mean) @ scaled, (X[test] - mean) @ scaled
         directions = vectors if axes else None
     else:
-        if kernel is not None and not standardize and not axes:
+        part = (part - mean) * scale
+        if kernel is not None and not standardize:
             gram, cross = _centred_kernels(kernel, train, test)
         else:
-            part = (part - mean) * scale
             gram, cross = part @ part.T, ((X[test] - mean) * scale) @ part.T
         values, vectors, basis, rows = _of_kernel(gram, cross)
         directions = part.T @ (vectors / values.sqrt()) if axes else None

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroalign.linalg import eigenbasis, needs_float64, second_moment, standardisation
+from neuroalign.linalg import eigenbasis, needs_float64, second_moment, surely_needs_float64, standardisation
 
 
 def design(n, p, seed=0):
@@ -60,3 +60,11 @@ def test_constant_columns_get_no_weight():
 def test_float64_is_asked_for_where_rounding_would_show():
     gram = 1e4 * torch.eye(3)
     assert not needs_float64(gram, 1.0) and needs_float64(gram, 1e-2) and needs_float64(gram.double(), 1e9)
+
+
+def test_the_trace_tells_the_same_before_the_gram_matrix_is_made():
+    rows = torch.randn(20, 300, generator=torch.Generator().manual_seed(0))
+    gram = rows @ rows.T
+    for smallest in np.logspace(-3, 1, 9):
+        assert surely_needs_float64(rows, smallest) <= needs_float64(gram, smallest)
+    assert surely_needs_float64(rows, 1e-3) and not surely_needs_float64(rows, 10.0)
