@@ -1,7 +1,6 @@
 """`compare`: the geometry of feature spaces against that of recordings, judgements or other spaces."""
 
 import hashlib
-import warnings
 
 import numpy as np
 import xarray as xr
@@ -14,7 +13,16 @@ from neuroalign.alignment.similarity import draw_null, measure_grid, measure_nul
 from neuroalign.data.scores import make
 from neuroalign.errors import check_counts, check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve
-from neuroalign.stats import fdr, make_resamples, max_permutation_p, permutation_p, row_permutations
+from neuroalign.stats import (
+    LEVEL,
+    fdr,
+    half_sample_deviations,
+    make_resamples,
+    max_permutation_p,
+    percentile_interval,
+    permutation_p,
+    row_permutations,
+)
 from neuroalign.stats.rdm_ceilings import AVERAGING
 
 __all__ = ["compare"]
@@ -135,7 +143,7 @@ def _rdm_part(metric: Metric, models: Models, side: Targets, settings) -> dict:
         part["null"] = rsa.rdm_null(problem, settings["permutations"])
     if settings["n_bootstraps"] and metric.method in rsa.SUBSAMPLED:
         drawn = _half_samples(side, settings)
-        part |= _jackknife(part["score"], rsa.subsample_scores(problem, drawn), drawn, side)
+        part |= _jackknife(part["score"], rsa.subsample_scores(problem, drawn), side)
     elif settings["n_bootstraps"]:
         resamples = rsa.resample_cells(side, settings["n_bootstraps"], settings["random_state"])
         part["bootstrap"] = rsa.resample_rows(metric, problem, side, resamples)
@@ -157,7 +165,7 @@ def _feature_part(metric: Metric, models: Models, side: Targets, settings) -> di
     if settings["n_bootstraps"]:
         drawn = _half_samples(side, settings)
         values = measure_subsamples(metric.method, models.arrays, side.arrays, drawn, device=device) @ weights.T
-        part |= _jackknife(part["score"], values, drawn, side)
+        part |= _jackknife(part["score"], values, side)
     return part
 
 
@@ -166,13 +174,12 @@ def _half_samples(side: Targets, settings) -> np.ndarray:
                           random_state=settings["random_state"]).indices
 
 
-def _jackknife(score, values, drawn, side: Targets) -> dict:
-    """Deviations of half samples from their mean, scaled to the whole sample, about the full estimate."""
-    n, m = len(side.ids), drawn.shape[1]
-    spread = np.sqrt(m / (n - m)) * (values - values.mean(0))
-    about = {"method": f"delete-half jackknife ({m} of {n} stimuli), {rsa.LEVEL:.0%}",
+def _jackknife(score, values, side: Targets) -> dict:
+    """Deviations of half samples about the full estimate, and what they are."""
+    n = len(side.ids)
+    about = {"method": f"delete-half jackknife ({n // 2} of {n} stimuli), {LEVEL:.0%}",
              "resampled": {side.cell_name(c): "stimuli" for c in range(side.n_cells)}}
-    return {"bootstrap": score + spread, "interval": about}
+    return {"bootstrap": score + half_sample_deviations(values, n), "interval": about}
 
 
 def _warn_undefined(metric: Metric, rows, models: Models, side: Targets):
@@ -212,15 +219,8 @@ def _finish(metric: Metric, part: dict) -> dict:
         done |= {"null_mean": null.mean(0), "null_sd": null.std(0), "p": p, "q": fdr(p, axis=1),
                  "p_max": max_permutation_p(part["score"], null, alternative=metric.tail)}
     if "bootstrap" in part:
-        tails = np.array([1 - rsa.LEVEL, 1 + rsa.LEVEL]) / 2
-        done["ci_low"], done["ci_high"] = _quantiles(part["bootstrap"], tails)
+        done["ci_low"], done["ci_high"] = percentile_interval(part["bootstrap"], skip_nan=True)
     return done
-
-
-def _quantiles(values, tails):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN: the interval is NaN
-        return np.nanquantile(values, tails, axis=0)
 
 
 def assemble(metrics, models: Models, side: Targets, parts, keep, attrs) -> xr.Dataset:

@@ -12,7 +12,6 @@ from neuroalign.alignment.baselines import drift_scores, resolve_baselines
 from neuroalign.alignment.designs import Design
 from neuroalign.alignment.encoding_scores import (
     KEEP,
-    LEVEL,
     assemble,
     check_features,
     fit_design,
@@ -32,6 +31,7 @@ from neuroalign.alignment.table import Table
 from neuroalign.data import scores
 from neuroalign.errors import check_option, collect_warnings, list_ids
 from neuroalign.linalg import free_memory
+from neuroalign.stats import LEVEL
 
 __all__ = ["BandFit", "BandedFitter", "JointDesign", "check_bands", "encode_banded", "joint_designs"]
 

@@ -15,11 +15,10 @@ from neuroalign.alignment.rdm import DISTANCES, positions, rdms, space_coords, s
 from neuroalign.data import as_spaces, sample_dim, validate_rdms
 from neuroalign.data.scores import make
 from neuroalign.errors import NotAligned, check_option, collect_warnings, list_ids, warn_user
-from neuroalign.stats import make_resamples, permutation_p, row_permutations
+from neuroalign.stats import LEVEL, make_resamples, percentile_interval, permutation_p, row_permutations
 
 __all__ = ["odd_one_out", "two_afc"]
 
-LEVEL = 0.95
 KEEP = ("null", "bootstrap", "subject_score")
 
 
@@ -181,7 +180,7 @@ def _score(metric: Metric, models, table, options, layout, rdm, target, n_permut
         extra["null"] = ("permutation", null)
     if n_bootstraps:
         values = _bootstrap(hits, choices, n_bootstraps, random_state)
-        found["ci_low"], found["ci_high"] = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        found["ci_low"], found["ci_high"] = percentile_interval(values)
         extra["bootstrap"] = ("resample", values)
     labels = {"metric": [metric.name], "space": names, "target": [target]}
     labels |= {k: ("space", v) for k, v in coords.items()}

@@ -11,12 +11,11 @@ from neuroalign.alignment.matching import match_spaces
 from neuroalign.alignment.metrics import METRICS
 from neuroalign.data.scores import concat, validate
 from neuroalign.errors import list_ids
-from neuroalign.stats import make_resamples
+from neuroalign.stats import make_resamples, percentile_interval
 from neuroalign.stats.correlations import unit_rows
 
 __all__ = ["foretell", "search_pairs"]
 
-LEVEL = 0.95
 LEAST = 4  # pairs that a rank correlation needs
 
 
@@ -119,7 +118,7 @@ def foretell(scores: xr.Dataset, *, outcome: str = "match.affine.top5", n_bootst
         value = sign * grid.sel(metric=metric).values
         spread = [_spearman(value[np.ix_(a, b)], wanted[np.ix_(a, b)]) for a, b in zip(*draws)]
         known = np.array(spread)[np.isfinite(spread)] if spread else []
-        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
+        low, high = percentile_interval(known) if len(known) else (np.nan, np.nan)
         i, j = np.unravel_index(np.nanargmax(value), value.shape)
         rows.append({"metric": metric, "spearman": _spearman(value, wanted), "ci_low": low, "ci_high": high,
                      "n_pairs": value.size, "n_first": counts[0], "n_second": counts[1],

@@ -10,11 +10,10 @@ from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.data import align, make_features, sample_dim
 from neuroalign.data.scores import attrs_of, make
 from neuroalign.errors import NotAligned, collect_warnings, list_ids, warn_user
-from neuroalign.stats import fdr, max_permutation_p, permutation_p
+from neuroalign.stats import LEVEL, fdr, max_permutation_p, percentile_interval, permutation_p
 
 __all__ = ["encoding_rsa"]
 
-LEVEL = 0.95
 LEAST = {"correlation": 3, "cosine": 2}  # neuroids
 
 
@@ -154,7 +153,7 @@ def _scores(found, regions, metrics, encoded, attrs) -> xr.Dataset:
                       "p_max": max_permutation_p(score.astype(np.float32), null, axis=(1, 2))}
     if "bootstrap" in found[0]:
         drawn = np.stack([f["bootstrap"] for f in found], -1)
-        low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        low, high = percentile_interval(drawn, skip_nan=True)
         variables |= {"ci_low": low, "ci_high": high}
         attrs["interval"] = f"{LEVEL:.0%}, resampling stimuli, the mean over the subjects of each target"
     coords = {"metric": [m.name for m in metrics], "space": encoded["space"].values, "target": regions,

@@ -14,7 +14,7 @@ from neuroalign.alignment.rdm import positions, square
 from neuroalign.alignment.rdm_bootstrap import bootstrap_rdms
 from neuroalign.errors import list_ids, warn_user
 from neuroalign.linalg import rows_per_chunk
-from neuroalign.stats import make_resamples
+from neuroalign.stats import LEVEL, make_resamples
 from neuroalign.stats.correlations import correlate_rows, product, unit_rows, valid_patterns
 from neuroalign.stats.rank_agreement import whiten_dissimilarities
 from neuroalign.stats.rdm_ceilings import rdm_ceiling
@@ -23,7 +23,6 @@ __all__ = ["RdmProblem", "SubjectResamples", "correlate_with_rows", "interval_of
            "rdm_problem", "resample_cells", "resample_row_scores", "resample_rows", "subsample_scores",
            "weighted_means"]
 
-LEVEL = 0.95
 # Copies of a stimulus would tie its pairs (tau-a), or have no place in the whitening: half samples instead.
 SUBSAMPLED = ("tau_a", "cosine.whitened", "pearson.whitened")
 

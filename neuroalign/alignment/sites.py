@@ -8,7 +8,7 @@ import xarray as xr
 
 from neuroalign.data import scores as results
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
-from neuroalign.stats import child_rng, conjunction_p
+from neuroalign.stats import child_rng, conjunction_p, percentile_interval
 from neuroalign.stats import fdr as adjust
 
 __all__ = ["count_sites", "paired_differences", "site_tests"]
@@ -271,7 +271,7 @@ def _test(scores, metric, pair, used, over, level, paper_compat) -> dict:
     weights = used / np.where(used.any(1), used.sum(1), np.nan)[:, None]
     gain, deviation = paired_differences(scores, metric, pair, weights)
     mean = gain.mean(0)
-    low, high = mean + np.quantile(deviation.mean(0), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = mean + percentile_interval(deviation.mean(0), level=level)
     found = {"score": mean, "ci_low": low, "ci_high": high}
     if paper_compat:
         return found | {"p": _second_order_p(scores, metric, pair, used)}

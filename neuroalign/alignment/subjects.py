@@ -8,11 +8,10 @@ from neuroalign.alignment.metrics import get_metric
 from neuroalign.data import sample_dim, validate_responses
 from neuroalign.data.scores import make
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
-from neuroalign.stats import child_rng, fdr, make_resamples, permutation_p
+from neuroalign.stats import LEVEL, child_rng, fdr, make_resamples, percentile_interval, permutation_p
 
 __all__ = ["isc", "runs_of", "shift_subjects", "split_subjects"]
 
-LEVEL = 0.95
 
 
 def isc(responses: xr.DataArray, *, by: str = "region", n_permutations: int = 1000, n_bootstraps: int = 0,
@@ -74,7 +73,7 @@ def isc(responses: xr.DataArray, *, by: str = "region", n_permutations: int = 10
         if n_bootstraps:
             drawn = make_resamples(subjects, n_bootstraps, random_state=random_state, purpose="subjects").indices
             spread = np.stack([_mean(own[rows]) for rows in drawn])
-            found["ci_low"], found["ci_high"] = np.nanquantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+            found["ci_low"], found["ci_high"] = percentile_interval(spread, skip_nan=True)
     dims = ("metric", "space", "neuroid")
     kept["subject_score"] = ("subject", own)
     variables = {k: (dims, v[None, None]) for k, v in found.items()}

@@ -7,11 +7,10 @@ import xarray as xr
 
 from neuroalign.data.scores import make
 from neuroalign.errors import NotAligned, collect_warnings, list_ids, warn_user
-from neuroalign.stats import make_resamples, permutation_p, row_permutations
+from neuroalign.stats import LEVEL, make_resamples, percentile_interval, permutation_p, row_permutations
 
 __all__ = ["rank_across_models"]
 
-LEVEL = 0.95
 MIN_MODELS, FEW = 4, 10
 
 
@@ -79,7 +78,7 @@ def rank_across_models(values, brain, *, name: str = "implicit alignment", n_per
         p = float(permutation_p(abs(score), np.abs(null)))
     if n_bootstraps:
         drawn = make_resamples(models, n_bootstraps, random_state=random_state, purpose="models").indices
-        low, high = np.nanquantile(spearman(x[drawn], y[drawn]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = percentile_interval(spearman(x[drawn], y[drawn]), skip_nan=True)
     values = {"score": score, "p": p, "ci_low": low, "ci_high": high, "n": float(len(models))}
     attrs = {"kind": "rank_across_models", "models": models, "values": dict(zip(models, x.tolist())),
              "brain": dict(zip(models, y.tolist())), "value_name": name, "random_state": random_state,

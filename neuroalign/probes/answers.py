@@ -14,11 +14,10 @@ from neuroalign.models.adapter import BadStimuli, LoadedModel
 from neuroalign.models.vocabulary import VocabularyHead, vocabulary_head
 from neuroalign.probes.edges import Reader
 from neuroalign.probes.replay import Replay
-from neuroalign.stats import make_resamples
+from neuroalign.stats import LEVEL, mean_interval
 
 __all__ = ["Answers", "answer_tokens", "each_batch", "flow_scores"]
 
-LEVEL = 0.95
 METRICS = ("flow.relative", "flow.logp")
 
 
@@ -106,12 +105,8 @@ def flow_scores(model: LoadedModel, head: VocabularyHead, answers: Answers, logp
     used = answers.used
     change = logp[:, used] - answers.logp[used]
     values = np.stack([100 * np.expm1(change), change])
-    draws = make_resamples(np.asarray(ids)[used], n_bootstraps, random_state=random_state, purpose="answers") \
-        if n_bootstraps else None
-    low = high = np.full(values.shape[:2], np.nan)
-    if draws is not None:
-        weights = draws.counts() / used.sum()
-        low, high = np.quantile(values @ weights.T, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
+    low, high = mean_interval(values, np.asarray(ids)[used], n_bootstraps, random_state=random_state,
+                              purpose="answers")
     dims = ("metric", "space", "target")
     variables = {"score": (dims, values.mean(-1)[..., None]), "n": (("target",), [int(used.sum())]),
                  "ci_low": (dims, low[..., None]), "ci_high": (dims, high[..., None])}

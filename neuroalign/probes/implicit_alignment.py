@@ -11,7 +11,15 @@ from neuroalign.data.scores import attrs_of, make
 from neuroalign.errors import check_option, collect_warnings
 from neuroalign.linalg import resolve, thread_limit, to_numpy, to_tensor
 from neuroalign.probes.token_spaces import TokenLayer, TokenSide, token_layers, unit_tokens
-from neuroalign.stats import fdr, make_resamples, permutation_p, row_permutations
+from neuroalign.stats import (
+    LEVEL,
+    fdr,
+    half_sample_deviations,
+    make_resamples,
+    percentile_interval,
+    permutation_p,
+    row_permutations,
+)
 
 __all__ = ["MODES", "ima_score", "implicit_alignment", "token_similarity"]
 
@@ -23,7 +31,6 @@ MODES = {
     "min": "smallest cosine over all pairs of tokens of two stimuli",
     "max_mean": "largest cosine of each token of the first stimulus with one of the second, mean over the first",
 }
-LEVEL = 0.95
 MIN_STIMULI = 4
 
 
@@ -130,7 +137,7 @@ def ima_score(scores: xr.Dataset, mode: str = "avg") -> xr.Dataset:
     variables = {"score": score, "n": np.array([[float(s.n.max()) for s in own]])}
     if "bootstrap" in scores:
         moved = np.stack([s.bootstrap.values[:, 0].mean(1) for s in own], 1)
-        low, high = np.quantile(moved, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        low, high = percentile_interval(moved)
         variables |= {"ci_low": low[None], "ci_high": high[None]}
     coords = {"metric": [f"ima.{mode}"], "space": [f"{m}:all:{a}~{b}" for m in models], "model": ("space", models),
               "layer": ("space", ["all"] * len(models)), "stream": ("space", [f"{a}~{b}"] * len(models)),
@@ -257,11 +264,9 @@ def _assemble(rows, spaces, n: int, keep, attrs) -> xr.Dataset:
                 values["null_mean"][i, j], values["null_sd"][i, j] = part["null"].mean(), part["null"].std()
                 values["p"][i, j] = permutation_p(part["score"], part["null"])
             if "half" in part:
-                m = n // 2
-                moved = part["score"] + np.sqrt(m / (n - m)) * (part["half"] - part["half"].mean())
+                moved = part["score"] + half_sample_deviations(part["half"], n)
                 resampled[:, i, j] = moved
-                ends = np.quantile(moved, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-                values["ci_low"][i, j], values["ci_high"][i, j] = ends
+                values["ci_low"][i, j], values["ci_high"][i, j] = percentile_interval(moved)
     values["q"] = fdr(values["p"], axis=1)
     values["n"] = np.full(shape, float(n))
     variables = {k: (dims, v) for k, v in values.items()}

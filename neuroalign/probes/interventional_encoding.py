@@ -17,11 +17,11 @@ from neuroalign.models.adapter import LoadedModel
 from neuroalign.probes.edge_controls import matched_edges
 from neuroalign.probes.edges import Edge, Reader, parse_edges
 from neuroalign.probes.knockout import EdgeBlocks, intervene
+from neuroalign.stats import LEVEL, percentile_interval
 from neuroalign.stats import fdr as adjust
 
 __all__ = ["interventional_encoding"]
 
-LEVEL = 0.95
 METRICS = ("r.pooled", "r2.pooled")
 COPIED = ("folds", "inner_folds", "alphas", "fingerprints", "reduce", "nuisance", "ceiling", "gap", "hrf")
 PLAIN = ("cv", "inner_cv", "n_splits", "n_inner_splits", "groups", "gap", "alphas", "ceiling", "repeats", "on_missing",
@@ -259,7 +259,7 @@ def _tails(drawn, cell: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray, 
     """Return the ends of the interval, and a two-sided p-value of a difference from 0."""
     if drawn is None:
         return (np.full(np.shape(cell), np.nan),) * 3
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = percentile_interval(drawn)
     least = np.minimum((drawn <= 0).sum(0), (drawn >= 0).sum(0))
     p = np.minimum(1.0, 2 * (1 + least) / (1 + len(drawn)))
     return low, high, np.where(np.isnan(cell) | (kind == "intact"), np.nan, p)

@@ -14,11 +14,20 @@ from neuroalign.errors import check_counts, collect_warnings
 from neuroalign.linalg import resolve, to_numpy
 from neuroalign.probes.gap_statistics import GAP_METRICS, Draws, Statistic, gap_statistics
 from neuroalign.probes.pairing import PairedSpaces, match_pairs, unit_rows_of
-from neuroalign.stats import child_rng, fdr, make_folds, make_resamples, permutation_p, row_permutations
+from neuroalign.stats import (
+    LEVEL,
+    child_rng,
+    fdr,
+    half_sample_deviations,
+    make_folds,
+    make_resamples,
+    percentile_interval,
+    permutation_p,
+    row_permutations,
+)
 
 __all__ = ["modality_gap", "pca_spectrum", "shift_sweep"]
 
-LEVEL = 0.95
 GEOMETRY = {"cka.debiased": "debiased", "cka.biased": "biased", "knn.mutual": "knn.mutual"}
 MIN_PAIRS = 4
 
@@ -266,9 +275,7 @@ def _assemble(names, coords, found, draws: Draws, attrs) -> xr.Dataset:
                 values["null_mean"][i, j], values["null_sd"][i, j] = statistic.null.mean(), statistic.null.std()
                 values["p"][i, j] = permutation_p(statistic.score, statistic.null, alternative=way)
             if statistic.half is not None:
-                spread = np.sqrt((n // 2) / (n - n // 2)) * (statistic.half - statistic.half.mean())
-                low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-                ends = statistic.score + np.array([low, high])
+                ends = statistic.score + percentile_interval(half_sample_deviations(statistic.half, n))
                 ends = ends.clip(0, 1) if metric.startswith(("retrieval", "separability")) else ends
                 values["ci_low"][i, j], values["ci_high"][i, j] = ends
     values["q"] = fdr(values["p"], axis=1)

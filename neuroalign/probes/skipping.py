@@ -16,11 +16,10 @@ from neuroalign.features.spans import LAST
 from neuroalign.models.adapter import Layer, LoadedModel
 from neuroalign.models.vocabulary import vocabulary_head
 from neuroalign.probes.batches import each_forward
-from neuroalign.stats import make_resamples
+from neuroalign.stats import LEVEL, mean_interval
 
 __all__ = ["skipping_curve"]
 
-LEVEL = 0.95
 PARTS = ("block", "mlp", "attention")
 
 
@@ -155,10 +154,7 @@ def _skipping(model: LoadedModel, layers: Sequence[Layer], mask: torch.Tensor, p
 
 def _assemble(model, stream, conditions, n_blocks, values, ids, n_bootstraps, random_state, attrs) -> xr.Dataset:
     dims, shape = ("metric", "space"), values.shape[:2]
-    low = high = np.full(shape, np.nan)
-    if n_bootstraps:
-        weights = make_resamples(ids, n_bootstraps, random_state=random_state, purpose="skipping").counts() / len(ids)
-        low, high = np.quantile(values @ weights.T, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
+    low, high = mean_interval(values, ids, n_bootstraps, random_state=random_state, purpose="skipping")
     names = [f"every {c.every} from {c.start}" for c in conditions]
     coords = {"metric": ["skip.kl", "skip.agreement"], "space": [f"{model.id}:{name}:{stream}" for name in names],
               "model": ("space", [model.id] * len(names)), "layer": ("space", names),

@@ -12,11 +12,10 @@ from neuroalign.data.scores import make
 from neuroalign.errors import list_ids
 from neuroalign.linalg import resolve, to_numpy, to_tensor
 from neuroalign.probes.token_spaces import TokenLayer, token_layers, unit_tokens
-from neuroalign.stats import make_resamples
+from neuroalign.stats import LEVEL, half_sample_deviations, make_resamples, percentile_interval
 
 __all__ = ["token_geometry"]
 
-LEVEL = 0.95
 
 
 def token_geometry(features, *, streams: Sequence[str] = ("image", "text"), steps: Sequence[int] = (1, 2, 4, 8),
@@ -126,8 +125,7 @@ def _assemble(metrics, found, spaces, n_bootstraps, random_state) -> xr.Dataset:
             i = metrics.index(metric)
             values["score"][i, j] = score
             if half is not None:
-                moved = score + np.sqrt((n // 2) / (n - n // 2)) * (half - half.mean())
-                ends = np.quantile(moved, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+                ends = percentile_interval(score + half_sample_deviations(half, n))
                 values["ci_low"][i, j], values["ci_high"][i, j] = ends
     values["n"] = np.full(shape, float(n))
     coords = {"metric": metrics, "space": [f"{x.model}:{x.layer}:{s}" for x, s in spaces],

@@ -12,11 +12,10 @@ from neuroalign.linalg import rows_per_chunk
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.vocabulary import VocabularyHead, vocabulary_head
 from neuroalign.probes.token_spaces import TokenSide, token_layers
-from neuroalign.stats import make_resamples
+from neuroalign.stats import LEVEL, half_sample_deviations, make_resamples, percentile_interval
 
 __all__ = ["vocabulary_projection"]
 
-LEVEL = 0.95
 
 
 def vocabulary_projection(model: LoadedModel, features, *, a: str = "image", b: str = "text", norm: bool = True,
@@ -129,8 +128,7 @@ def _assemble(cells: Sequence[tuple], n: int, attrs) -> xr.Dataset:
         i = metrics.index(metric)
         values["score"][i, j], values["n"][i, j] = score, n
         if half is not None:
-            moved = score + np.sqrt((n // 2) / (n - n // 2)) * (half - half.mean())
-            ends = np.quantile(moved, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            ends = percentile_interval(score + half_sample_deviations(half, n))
             values["ci_low"][i, j], values["ci_high"][i, j] = ends
     about = [(layer, stream) for _, layer, stream, *_ in cells]
     coords = {"metric": metrics, "space": [f"{x.model}:{x.layer}:{s}" for x, s in about],

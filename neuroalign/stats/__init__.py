@@ -14,6 +14,7 @@ from neuroalign.stats.ceilings import (
 from neuroalign.stats.clusters import ClusterTest, cluster_test, neighbours_within, sign_flip_clusters
 from neuroalign.stats.folds import Folds, make_folds
 from neuroalign.stats.hierarchical import expanded_interval, hierarchical_means, subject_means
+from neuroalign.stats.intervals import LEVEL, half_sample_deviations, mean_interval, percentile_interval
 from neuroalign.stats.permutations import block_permutations, row_permutations, shift_permutations
 from neuroalign.stats.pvalues import at_least, fdr, max_permutation_p, permutation_p
 from neuroalign.stats.random import child_rng, child_seed
@@ -21,6 +22,7 @@ from neuroalign.stats.resamples import Resamples, load_resamples, make_resamples
 from neuroalign.stats.sign_flips import SignFlipTest, conjunction_p, holm, sign_flip_test
 
 __all__ = [
+    "LEVEL",
     "ClusterTest",
     "Folds",
     "Resamples",
@@ -36,14 +38,17 @@ __all__ = [
     "effective_samples",
     "expanded_interval",
     "fdr",
+    "half_sample_deviations",
     "hierarchical_means",
     "holm",
     "load_resamples",
     "make_folds",
     "make_resamples",
     "max_permutation_p",
+    "mean_interval",
     "ncsnr",
     "neighbours_within",
+    "percentile_interval",
     "permutation_p",
     "repeat_reliability",
     "row_permutations",
