@@ -9,7 +9,7 @@ from neuroalign.alignment.scoring import fold_scores, score_moments
 from neuroalign.alignment.splits import make_permutations
 from neuroalign.data import sample_dim, scores
 from neuroalign.errors import list_ids, warn_user
-from neuroalign.stats import autocorrelation, ceiling_of, effective_samples
+from neuroalign.stats import LEVEL, autocorrelation, ceiling_of, effective_samples
 from neuroalign.stats import fdr as adjust
 
 __all__ = ["KEEP", "LEVEL", "assemble", "check_features", "compare_with_null", "fit_design", "leftover_of",
@@ -18,7 +18,6 @@ __all__ = ["KEEP", "LEVEL", "assemble", "check_features", "compare_with_null", "
 
 KEEP = ("prediction", "null", "fold_score", "bootstrap")
 EDGE_SHARE = 0.05
-LEVEL = 0.95  # coverage of intervals
 SOME = 200  # columns that autocorrelation is estimated from
 FEW_INDEPENDENT = 30
 
