@@ -5,72 +5,54 @@ from typing import Annotated
 
 import typer
 
-from neuroalign.cli.models import (
-    Device,
-    Layers,
-    Models,
-    Outputs,
-    Quiet,
-    Seed,
-    Stimuli,
-    Store,
-    Streams,
-    Zoo,
-    layer_choice,
-)
-
-Out = Annotated[Path | None, typer.Option(help="Write the scores here (netCDF).")]
-Pooling = Annotated[str, typer.Option(help="mean, max, cls, last or flatten.")]
-Missing = Annotated[str, typer.Option(help="Stimuli that one side lacks: error or drop.")]
-Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Name in the metric registry (repeat).")]
+from neuroalign.cli import options as opt
+from neuroalign.cli.models import load_features
 
 
 def encode(
-    models: Models,
-    stimuli: Stimuli,
-    responses: Annotated[str, typer.Option(help="Data set name, or your own table: CSV with stimulus_id and a column a "
-                                                "neuroid, or netCDF.")],
-    layers: Layers = ["all"],  # noqa: B006 (typer copies it)
-    streams: Streams = None,
-    pooling: Pooling = "mean",
-    outputs: Outputs = ["hidden"],  # noqa: B006
-    nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")] = None,
+    models: opt.Models,
+    stimuli: opt.Stimuli,
+    responses: opt.Responses,
+    layers: opt.Layers = ["all"],  # noqa: B006 (typer copies it)
+    streams: opt.Streams = None,
+    pooling: opt.Pooling = "mean",
+    outputs: opt.Outputs = ["hidden"],  # noqa: B006
+    nuisance: opt.Nuisance = None,
     residualize: Annotated[str | None, typer.Option(help="features or both (responses, too): take the nuisance out "
                                                          "within training folds, rather than beside.")] = None,
-    hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
-    at: Annotated[str, typer.Option(help="Impulse of an event: onset, middle, offset; or whole.")] = "onset",
+    hrf: opt.Hrf = None,
+    at: opt.Impulse = "onset",
     downsample: Annotated[str | None, typer.Option(help="mean or lanczos: only bring events to the samples.")] = None,
     delay: Annotated[list[float] | None, typer.Option(help="Seconds (repeat): responses are later than features.")]
     = None,
     trf: Annotated[tuple[float, float] | None, typer.Option(help="All delays from TMIN to TMAX seconds.")] = None,
-    high_pass: Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")] = None,
-    average_subjects: Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")] = False,
-    cv: Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")] = "auto",
-    n_splits: Annotated[int, typer.Option(help="Outer folds.")] = 5,
+    high_pass: opt.HighPass = None,
+    average_subjects: opt.AverageSubjects = False,
+    cv: opt.Cv = "auto",
+    n_splits: opt.OuterFolds = 5,
     groups: Annotated[str | None, typer.Option(help="Coord of the responses whose values never straddle folds: word, "
                                                     "run, film.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="With --groups: groups that are tested (repeat), the others "
                                                         "train; instead of folds.")] = None,
     select_neuroids: Annotated[float | None, typer.Option(help="Least reliability of the repeats in the training rows "
                                                                "of a fold.")] = None,
-    reduce: Annotated[str | None, typer.Option(help="Within training folds: pca:50, pca:0.9, random:300.")]
-    = None,
+    reduce: opt.Reduce = None,
     nested: Annotated[bool, typer.Option("--nested", help="Choose the best layer within the training folds.")] = False,
-    metric: Metrics = None,
+    metric: opt.Metrics = None,
     by: Annotated[str | None, typer.Option(help="With r.stimulus, 2v2: coord of the neuroids that patterns are of.")]
     = None,
-    permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 0,
+    permutations: opt.Permutations = 0,
     bootstraps: Annotated[int, typer.Option(help="Resamples of held-out predictions for intervals; 0 for none.")] = 0,
     baseline: Annotated[list[str] | None, typer.Option(help="Beside the scores (repeat): drift (time alone; a time "
                                                             "series has it), shuffled (features in another order).")]
     = None,
-    on_missing: Missing = "error",
-    store: Store = None,
-    out: Out = None,
-    device: Device = "auto",
-    random_state: Seed = 0,
-    quiet: Quiet = False,
-    zoo: Zoo = None,
+    on_missing: opt.Missing = "error",
+    store: opt.Store = None,
+    out: opt.Out = None,
+    device: opt.Device = "auto",
+    random_state: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    zoo: opt.Zoo = None,
 ) -> None:
     """Predict responses from features (cross-validated ridge)."""
     if test and groups is None:
@@ -79,10 +61,8 @@ def encode(
     from neuroalign.alignment import get_metric
     from neuroalign.recordings import prepare_responses
 
-    features = na.extract(
-        list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, pooling=pooling,
-        outputs=tuple(outputs), store=store, device=device, random_state=random_state, progress=not quiet, zoo=zoo,
-    )
+    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, outputs=tuple(outputs),
+                             store=store, device=device, random_state=random_state, quiet=quiet, zoo=zoo)
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
     chosen = {"metric": tuple(metric)} if metric else {}
@@ -102,37 +82,35 @@ def encode(
 
 
 def compare(
-    models: Models,
-    stimuli: Stimuli,
+    models: opt.Models,
+    stimuli: opt.Stimuli,
     targets: Annotated[str | None, typer.Option(help="Data set with RDMs, or a CSV (pairs, or a square matrix) or "
                                                      "netCDF.")] = None,
     responses: Annotated[str | None, typer.Option(help="Instead: responses, by region (data set, CSV or netCDF). With "
                                                        "neither, the spaces are compared with one another.")] = None,
-    layers: Layers = ["all"],  # noqa: B006
-    streams: Streams = None,
-    pooling: Pooling = "mean",
-    metric: Metrics = None,
+    layers: opt.Layers = ["all"],  # noqa: B006
+    streams: opt.Streams = None,
+    pooling: opt.Pooling = "mean",
+    metric: opt.Metrics = None,
     rdm: Annotated[str, typer.Option(help="correlation, euclidean, sqeuclidean or cosine.")] = "correlation",
     ceiling: Annotated[str, typer.Option(help="rank or raw averaging of the subjects' RDMs.")] = "rank",
-    permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 1000,
-    on_missing: Missing = "error",
+    permutations: opt.Permutations = 1000,
+    on_missing: opt.Missing = "error",
     bootstraps: Annotated[int, typer.Option(help="Resamples of stimuli and subjects; 0 for none.")] = 0,
-    store: Store = None,
-    out: Out = None,
-    device: Device = "auto",
-    random_state: Seed = 0,
-    quiet: Quiet = False,
-    zoo: Zoo = None,
+    store: opt.Store = None,
+    out: opt.Out = None,
+    device: opt.Device = "auto",
+    random_state: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    zoo: opt.Zoo = None,
 ) -> None:
     """Compare the geometry of features with recorded data or other features (RSA, CKA, CCA, shape, neighbours)."""
     import neuroalign as na
 
     if targets is not None and responses is not None:
         raise typer.BadParameter("give --targets or --responses, not both.", param_hint="--responses")
-    features = na.extract(
-        list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, pooling=pooling,
-        store=store, device=device, random_state=random_state, progress=not quiet, zoo=zoo,
-    )
+    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, store=store,
+                             device=device, random_state=random_state, quiet=quiet, zoo=zoo)
     if responses is not None:
         other = na.load_responses(responses)
     else:

@@ -5,45 +5,45 @@ from typing import Annotated
 
 import typer
 
-from neuroalign.cli.analyse import Metrics, Missing, Out, Pooling, finish
-from neuroalign.cli.models import Device, Layers, Models, Quiet, Seed, Stimuli, Store, Streams, Zoo, layer_choice
+from neuroalign.cli import options as opt
+from neuroalign.cli.analyse import finish
+from neuroalign.cli.models import load_features
 
 
 def match(
-    models: Models,
+    models: opt.Models,
     others: Annotated[list[str], typer.Option("--with", help="Models of the other side (repeat).")],
-    stimuli: Stimuli,
+    stimuli: opt.Stimuli,
     other_stimuli: Annotated[str | None, typer.Option("--with-stimuli", help="Stimuli of the other side, under the "
                                                       "same ids: captions of the pictures.")] = None,
-    layers: Layers = ["all"],  # noqa: B006 (typer copies it)
+    layers: opt.Layers = ["all"],  # noqa: B006 (typer copies it)
     other_layers: Annotated[list[str] | None, typer.Option("--with-layers", help="Layers of the other side (repeat); "
                                                            "default: those of --layers.")] = None,
-    streams: Streams = None,
+    streams: opt.Streams = None,
     other_streams: Annotated[list[str] | None, typer.Option("--with-stream", help="Streams of the other side; default: "
                                                             "those of --stream.")] = None,
-    pooling: Pooling = "mean",
-    metric: Metrics = None,
+    pooling: opt.Pooling = "mean",
+    metric: opt.Metrics = None,
     method: Annotated[list[str] | None, typer.Option(help="affine, procrustes, local_cka (repeat).")] = None,
     queries: Annotated[int | None, typer.Option(help="Held-out stimuli; default: a quarter, at most 500.")] = None,
     draws: Annotated[int, typer.Option(help="Draws of anchors and queries.")] = 3,
-    on_missing: Missing = "error",
-    store: Store = None,
-    out: Out = None,
-    device: Device = "auto",
-    random_state: Seed = 0,
-    quiet: Quiet = False,
-    zoo: Zoo = None,
+    on_missing: opt.Missing = "error",
+    store: opt.Store = None,
+    out: opt.Out = None,
+    device: opt.Device = "auto",
+    random_state: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    zoo: opt.Zoo = None,
 ) -> None:
     """Score all pairs of layers of two zoos: geometry, and retrieval of held-out stimuli through fitted maps."""
-    import neuroalign as na
     from neuroalign.alignment import search_pairs
     from neuroalign.data import scores as score_tools
 
     options = {"pooling": pooling, "store": store, "device": device, "random_state": random_state,
-               "progress": not quiet, "zoo": zoo}
-    first = na.extract(list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, **options)
-    second = na.extract(list(others), na.load_stimuli(other_stimuli or stimuli),
-                        layers=layer_choice(other_layers or layers), streams=other_streams or streams, **options)
+               "quiet": quiet, "zoo": zoo}
+    first = load_features(models, stimuli, layers=layers, streams=streams, **options)
+    second = load_features(others, other_stimuli or stimuli, layers=other_layers or layers,
+                           streams=other_streams or streams, **options)
     scores = search_pairs(first, second, matching={"method": method or "affine", "n_queries": queries,
                                                    "n_draws": draws}, on_missing=on_missing, device=device,
                           random_state=random_state, **({"metric": tuple(metric)} if metric else {}))
@@ -53,31 +53,30 @@ def match(
 
 
 def judge(
-    models: Models,
-    stimuli: Stimuli,
+    models: opt.Models,
+    stimuli: opt.Stimuli,
     choices: Annotated[Path | None, typer.Option(help="Table of choices: columns a, b, c, odd (odd one out) or "
                                                       "reference, a, b, choice; perhaps subject.")] = None,
     ratings: Annotated[Path | None, typer.Option(help="Or of ratings: columns stimulus_a, stimulus_b, rating; perhaps "
                                                       "subject.")] = None,
     scale: Annotated[tuple[float, float] | None, typer.Option(help="Ends of the scale of the ratings: least and most "
                                                                    "alike.")] = None,
-    layers: Layers = ["all"],  # noqa: B006
-    streams: Streams = None,
-    pooling: Pooling = "mean",
+    layers: opt.Layers = ["all"],  # noqa: B006
+    streams: opt.Streams = None,
+    pooling: opt.Pooling = "mean",
     rdm: Annotated[str, typer.Option(help="Distance of features: cosine, correlation, euclidean or sqeuclidean.")]
     = "cosine",
-    permutations: Annotated[int, typer.Option(help="Size of the null; 0 for none.")] = 1000,
+    permutations: opt.Permutations = 1000,
     bootstraps: Annotated[int, typer.Option(help="Resamples for the interval; 0 for none.")] = 0,
-    on_missing: Missing = "error",
-    store: Store = None,
-    out: Out = None,
-    device: Device = "auto",
-    random_state: Seed = 0,
-    quiet: Quiet = False,
-    zoo: Zoo = None,
+    on_missing: opt.Missing = "error",
+    store: opt.Store = None,
+    out: opt.Out = None,
+    device: opt.Device = "auto",
+    random_state: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    zoo: opt.Zoo = None,
 ) -> None:
     """Hold models against choices (2AFC, odd one out) or similarity ratings of people."""
-    import neuroalign as na
     from neuroalign.alignment import compare_ratings, odd_one_out, ratings_to_rdms, two_afc
     from neuroalign.recordings import read_ratings_table, read_triplets
 
@@ -87,9 +86,8 @@ def judge(
         raise typer.BadParameter("give it with --ratings, and only then: two numbers.", param_hint="--scale")
     table = None if ratings is None else ratings_to_rdms(read_ratings_table(ratings), scale=scale)
     call, trials = (None, None) if choices is None else _read_choices(choices, read_triplets, odd_one_out, two_afc)
-    features = na.extract(list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams,
-                          pooling=pooling, store=store, device=device, random_state=random_state, progress=not quiet,
-                          zoo=zoo)
+    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, store=store,
+                             device=device, random_state=random_state, quiet=quiet, zoo=zoo)
     options = {"rdm": rdm, "n_permutations": permutations, "n_bootstraps": bootstraps, "on_missing": on_missing,
                "random_state": random_state, "device": device}
     finish(call(features, trials, **options) if call else compare_ratings(features, table, **options), out)

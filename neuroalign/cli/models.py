@@ -7,23 +7,13 @@ from typing import Annotated
 
 import typer
 
+from neuroalign.cli import options as opt
 from neuroalign.cli.failures import EXPECTED, print_failure
 
-Zoo = Annotated[Path | None, typer.Option("--zoo", help="A YAML file with zoo entries of your own.")]
-Models = Annotated[list[str], typer.Argument(help="Zoo id, ID@random, ID@text, folder or hub id.", show_default=False)]
-Stimuli = Annotated[str, typer.Option(help="Data set name, CSV/TSV with a stimulus_id column, or folder of images.")]
-Layers = Annotated[list[str], typer.Option(help="Layer path or pattern (repeat); 'all' for every layer.")]
-Streams = Annotated[list[str] | None, typer.Option("--stream", help="text, image, all, last, word, a column (repeat).")]
-Outputs = Annotated[list[str], typer.Option("--output", help="hidden, surprisal, entropy (repeat).")]
-Store = Annotated[Path | None, typer.Option(help="Folder of the feature store (default: the user cache folder).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Seed = Annotated[int, typer.Option("--random-state", help="Seed of everything random.")]
-Dtype = Annotated[str, typer.Option(help="Compute dtype: float32, bfloat16, float16.")]
-Taps = Annotated[list[str], typer.Option("--taps", help="block, attention, router, mlp, norm (repeat).")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Known = Annotated[str, typer.Argument(help="Zoo id.")]
 
 
-def zoo_list(zoo: Zoo = None) -> None:
+def zoo_list(zoo: opt.Zoo = None) -> None:
     """List the models of the zoo."""
     import pandas as pd
 
@@ -39,7 +29,7 @@ def zoo_list(zoo: Zoo = None) -> None:
     print_table(pd.DataFrame(rows))
 
 
-def zoo_show(model: Annotated[str, typer.Argument(help="Zoo id.")], zoo: Zoo = None) -> None:
+def zoo_show(model: Known, zoo: opt.Zoo = None) -> None:
     """Show one zoo entry: where it comes from, how it was trained, its licence and its reference."""
     from neuroalign.models.zoo import get_entry
 
@@ -56,7 +46,7 @@ def zoo_show(model: Annotated[str, typer.Argument(help="Zoo id.")], zoo: Zoo = N
         print(f"{'revision:':<20} unpinned (the commit that was loaded is recorded with the features)")
 
 
-def zoo_twins(model: Annotated[str, typer.Argument(help="Zoo id.")], zoo: Zoo = None) -> None:
+def zoo_twins(model: Known, zoo: opt.Zoo = None) -> None:
     """List the twins of a model: runs of one modality, unimodal towers, random weights."""
     from neuroalign.models import list_twins
 
@@ -65,8 +55,8 @@ def zoo_twins(model: Annotated[str, typer.Argument(help="Zoo id.")], zoo: Zoo = 
 
 def zoo_layers(
     model: Annotated[str, typer.Argument(help="Zoo id, ID@random, local folder or hub id.")],
-    taps: Taps = ["block"],  # noqa: B006
-    zoo: Zoo = None,
+    taps: opt.Taps = ["block"],  # noqa: B006
+    zoo: opt.Zoo = None,
 ) -> None:
     """List the layers of a model: the names that --layers takes."""
     import pandas as pd
@@ -81,20 +71,20 @@ def zoo_layers(
 
 
 def extract(
-    models: Models,
-    stimuli: Stimuli,
-    layers: Layers = ["all"],  # noqa: B006 (typer copies it)
-    streams: Streams = None,
+    models: opt.Models,
+    stimuli: opt.Stimuli,
+    layers: opt.Layers = ["all"],  # noqa: B006 (typer copies it)
+    streams: opt.Streams = None,
     pooling: Annotated[str, typer.Option(help="mean, max, cls, last, flatten, none or moment.")] = "mean",
-    outputs: Outputs = ["hidden"],  # noqa: B006
-    taps: Taps = ["block"],  # noqa: B006
+    outputs: opt.Outputs = ["hidden"],  # noqa: B006
+    taps: opt.Taps = ["block"],  # noqa: B006
     projection: Annotated[str | None, typer.Option(help="Components of wider rows: 300 (random) or pca:50.")] = None,
     fit_on: Annotated[Path | None, typer.Option(help="File of stimulus ids, one a line, that the PCA is fitted on.")]
     = None,
-    store: Store = None,
+    store: opt.Store = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: found automatically.")] = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "float32",
     storage_dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
     context: Annotated[int, typer.Option(help="Tokens of context for words.")] = 512,
     on_error: Annotated[str, typer.Option(help="raise, or skip: NaN rows for stimuli that fail.")] = "raise",
@@ -102,9 +92,9 @@ def extract(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and store nothing.")] = False,
     twins: Annotated[bool, typer.Option("--twins", help="Also the twins of each model, as `zoo twins` lists them.")]
     = False,
-    random_state: Seed = 0,
-    quiet: Quiet = False,
-    zoo: Zoo = None,
+    random_state: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    zoo: opt.Zoo = None,
 ) -> None:
     """Extract layerwise features of models into the store; one that fails does not keep the next from running."""
     import neuroalign as na
@@ -141,14 +131,14 @@ def extract(
 
 
 def verify(
-    models: Models,
+    models: opt.Models,
     stimuli: Annotated[str | None, typer.Option(help="Default: six texts, pictures, sounds or videos.")] = None,
     tolerance: Annotated[float, typer.Option(help="Largest relative difference that passes.")] = 1e-4,
-    store: Store = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    random_state: Seed = 0,
-    zoo: Zoo = None,
+    store: opt.Store = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "float32",
+    random_state: opt.Seed = 0,
+    zoo: opt.Zoo = None,
 ) -> None:
     """Prove that the features of models do not depend on how they are computed; exit code 1 if they do, or if a model
     cannot be checked."""
@@ -171,6 +161,14 @@ def verify(
     _name_failed(not_run, models)
     if failed:
         raise typer.Exit(1)
+
+
+def load_features(models: list[str], stimuli: str, *, layers: list[str], quiet: bool, **options):
+    """Return the features of models on stimuli, extracted or from the store; `options` are those of `na.extract`."""
+    import neuroalign as na
+
+    return na.extract(list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), progress=not quiet,
+                      **options)
 
 
 def _each_model(do, names: list[str]) -> list[str]:

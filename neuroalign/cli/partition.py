@@ -4,60 +4,46 @@ from typing import Annotated
 
 import typer
 
-from neuroalign.cli.analyse import Missing, Out, Pooling, finish
-from neuroalign.cli.models import (
-    Device,
-    Layers,
-    Models,
-    Outputs,
-    Quiet,
-    Seed,
-    Stimuli,
-    Store,
-    Streams,
-    Zoo,
-    layer_choice,
-)
+from neuroalign.cli import options as opt
+from neuroalign.cli.analyse import finish
+from neuroalign.cli.models import load_features
 
 
 def partition(
-    models: Models,
-    stimuli: Stimuli,
-    responses: Annotated[str, typer.Option(help="Data set name, or your own table: CSV with stimulus_id and a column a "
-                                                "neuroid, or netCDF.")],
-    layers: Layers = ["all"],  # noqa: B006 (typer copies it)
-    streams: Streams = None,
-    pooling: Pooling = "mean",
-    outputs: Outputs = ["hidden"],  # noqa: B006
+    models: opt.Models,
+    stimuli: opt.Stimuli,
+    responses: opt.Responses,
+    layers: opt.Layers = ["all"],  # noqa: B006 (typer copies it)
+    streams: opt.Streams = None,
+    pooling: opt.Pooling = "mean",
+    outputs: opt.Outputs = ["hidden"],  # noqa: B006
     by: Annotated[str, typer.Option(help="What a band is: space, or all spaces of one model, stream or layer.")]
     = "space",
     method: Annotated[str, typer.Option(help="banded (a penalty for each band) or ridge (one for all).")] = "banded",
     candidates: Annotated[int, typer.Option(help="Shares of the bands that are tried.")] = 20,
-    bootstraps: Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.")] = 1000,
-    nuisance: Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")] = None,
-    hrf: Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")] = None,
-    at: Annotated[str, typer.Option(help="Impulse of an event: onset, middle, offset; or whole.")] = "onset",
-    high_pass: Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")] = None,
-    average_subjects: Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")] = False,
-    cv: Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")] = "auto",
-    n_splits: Annotated[int, typer.Option(help="Outer folds.")] = 5,
-    reduce: Annotated[str | None, typer.Option(help="Within training folds: pca:50, pca:0.9, random:300.")] = None,
-    on_missing: Missing = "error",
-    store: Store = None,
-    out: Out = None,
-    device: Device = "auto",
-    random_state: Seed = 0,
-    quiet: Quiet = False,
-    zoo: Zoo = None,
+    bootstraps: opt.Bootstraps = 1000,
+    nuisance: opt.Nuisance = None,
+    hrf: opt.Hrf = None,
+    at: opt.Impulse = "onset",
+    high_pass: opt.HighPass = None,
+    average_subjects: opt.AverageSubjects = False,
+    cv: opt.Cv = "auto",
+    n_splits: opt.OuterFolds = 5,
+    reduce: opt.Reduce = None,
+    on_missing: opt.Missing = "error",
+    store: opt.Store = None,
+    out: opt.Out = None,
+    device: opt.Device = "auto",
+    random_state: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    zoo: opt.Zoo = None,
 ) -> None:
     """Split the variance that two to five bands of features explain into unique and shared parts."""
     import neuroalign as na
     from neuroalign.recordings import prepare_responses
 
-    features = na.extract(
-        list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), streams=streams, pooling=pooling,
-        outputs=tuple(outputs), store=store, device=device, random_state=random_state, progress=not quiet, zoo=zoo,
-    )
+    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, outputs=tuple(outputs),
+                             store=store, device=device, random_state=random_state, quiet=quiet, zoo=zoo)
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
     scores = na.partition_variance(

@@ -5,17 +5,17 @@ from typing import Annotated
 
 import typer
 
+from neuroalign.cli import options as opt
 from neuroalign.cli.analyse import finish
-from neuroalign.cli.models import Device, Quiet, Seed, Store, Zoo
 
 app = typer.Typer(help="Probes of multimodal models: modality gap, implicit alignment, information flow.",
                   no_args_is_help=True)
 
 Real = Annotated[str | None, typer.Option("--models", help="'real': list models of the hub that fit, their memory "
                                                            "and the result to expect, and do nothing else.")]
+Asked = Annotated[list[str] | None, typer.Argument(help="Zoo id, ID@random, folder or hub id.", show_default=False)]
 Folder = Annotated[Path | None, typer.Option("--out", help="Folder for the scores (netCDF) and figures (PNG).")]
-Bootstraps = Annotated[int, typer.Option(help="Half samples of the stimuli for the intervals; 0 for none.")]
-Permutations = Annotated[int, typer.Option(help="Size of the null; 0 for none.")]
+HalfSamples = Annotated[int, typer.Option(help="Half samples of the stimuli for the intervals; 0 for none.")]
 # Memory of the weights as they are loaded: parameters of the configuration times bytes.
 REAL = {
     "gap": [
@@ -52,13 +52,13 @@ def gap(
     name: Annotated[str | None, typer.Option(help="What to call embeddings from .npy files.")] = None,
     shift: Annotated[bool, typer.Option("--shift", help="Also move the sides towards each other (a sweep).")] = False,
     geometry: Annotated[bool, typer.Option("--geometry", help="Also CKA and mutual k-NN of the two sides.")] = False,
-    permutations: Permutations = 1000,
+    permutations: opt.Permutations = 1000,
     refits: Annotated[int, typer.Option(help="Refits for the null of the separability; 0 for none.")] = 0,
-    bootstraps: Bootstraps = 200,
-    on_missing: Annotated[str, typer.Option(help="Stimuli that one side lacks: error or drop.")] = "error",
+    bootstraps: HalfSamples = 200,
+    on_missing: opt.Missing = "error",
     out: Folder = None,
-    device: Device = "auto",
-    random_state: Seed = 0,
+    device: opt.Device = "auto",
+    random_state: opt.Seed = 0,
     models: Real = None,
 ) -> None:
     """Measure the gap between two modalities in a space that they share, layer by layer."""
@@ -84,8 +84,7 @@ def gap(
 
 @app.command()
 def alignment(
-    model: Annotated[list[str] | None, typer.Argument(help="Zoo id, ID@random, folder or hub id.", show_default=False)]
-    = None,
+    model: Asked = None,
     stimuli: Annotated[str | None, typer.Option(help="Data set name, or CSV/TSV with stimulus_id, image and text.")]
     = None,
     a: Annotated[str, typer.Option(help="Stream of the perceptual tokens.")] = "image",
@@ -98,14 +97,14 @@ def alignment(
     words: Annotated[bool, typer.Option("--words", help="Also project the tokens onto the vocabulary.")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="Also the overlap of the weights that matter.")] = False,
     skip: Annotated[bool, typer.Option("--skip", help="Also let the perceptual tokens skip blocks.")] = False,
-    permutations: Permutations = 1000,
-    bootstraps: Bootstraps = 200,
-    store: Store = None,
+    permutations: opt.Permutations = 1000,
+    bootstraps: HalfSamples = 200,
+    store: opt.Store = None,
     out: Folder = None,
-    device: Device = "auto",
-    random_state: Seed = 0,
-    quiet: Quiet = False,
-    zoo: Zoo = None,
+    device: opt.Device = "auto",
+    random_state: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    zoo: opt.Zoo = None,
     models: Real = None,
 ) -> None:
     """Compare the tokens of two modalities inside models where they meet, layer by layer."""
@@ -142,18 +141,12 @@ def alignment(
     if out is not None:
         _keep(out, "alignment", scores, na.plot.alignment_curves(scores))
         _keep(out, "tokens", geometry, na.plot.probe_curves(geometry))
-    for name, parts in more.items():
-        if parts:
-            joined = na.scores.concat(parts)
-            finish(joined, None, ranked=False)
-            if out is not None:
-                _keep(out, name, joined, na.plot.probe_curves(joined))
+    _finish_kinds(more, dict.fromkeys(more, na.plot.probe_curves), out)
 
 
 @app.command()
 def flow(
-    model: Annotated[list[str] | None, typer.Argument(help="Zoo id, ID@random, folder or hub id.", show_default=False)]
-    = None,
+    model: Asked = None,
     stimuli: Annotated[str | None, typer.Option(help="Data set name, or CSV/TSV with stimulus_id, text, what else the "
                                                      "model reads, and a column for each span.")] = None,
     edges: Annotated[list[str], typer.Option(help="SPAN->SPAN (repeat): image->question, question->last, "
@@ -171,14 +164,14 @@ def flow(
                                                        "all by default.")] = None,
     irrelevant: Annotated[str | None, typer.Option(help="With --responses: an edge that should not matter.")] = None,
     controls: Annotated[int, typer.Option(help="With --responses: sets of matched random reads.")] = 5,
-    bootstraps: Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.")] = 1000,
+    bootstraps: opt.Bootstraps = 1000,
     batch_size: Annotated[int | None, typer.Option(help="Stimuli at a time; default: found from the memory.")] = None,
-    store: Store = None,
+    store: opt.Store = None,
     out: Folder = None,
-    device: Device = "auto",
-    random_state: Seed = 0,
-    quiet: Quiet = False,
-    zoo: Zoo = None,
+    device: opt.Device = "auto",
+    random_state: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    zoo: opt.Zoo = None,
     models: Real = None,
 ) -> None:
     """Block what one span reads of another, layer by layer: what does the answer lose, and which sites of the brain?"""
@@ -209,12 +202,7 @@ def flow(
                 random_state=random_state, progress=not quiet))
     draw = {"flow": na.plot.knockout_curves, "lens": na.plot.layer_profile, "ablation": na.plot.knockout_curves,
             "sites": na.plot.site_effects if controls else lambda s: na.plot.site_effects(s, kind="change")}
-    for kind, parts in found.items():
-        if parts:
-            joined = na.scores.concat(parts)
-            finish(joined, None, ranked=kind == "sites")
-            if out is not None:
-                _keep(out, kind, joined, draw[kind](joined))
+    _finish_kinds(found, draw, out, ranked=("sites",))
 
 
 def _window(text: str) -> tuple[int, int]:
@@ -287,6 +275,18 @@ def _file(out: Path | None, name: str) -> Path | None:
         return None
     out.mkdir(parents=True, exist_ok=True)
     return out / name
+
+
+def _finish_kinds(found: dict, draw: dict, out: Path | None, ranked=()) -> None:
+    """Print, keep and draw each kind of Scores that was asked for, all models together."""
+    import neuroalign as na
+
+    for kind, parts in found.items():
+        if parts:
+            joined = na.scores.concat(parts)
+            finish(joined, None, ranked=kind in ranked)
+            if out is not None:
+                _keep(out, kind, joined, draw[kind](joined))
 
 
 def _keep(out: Path, name: str, scores, figure) -> None:

@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+from neuroalign.cli import options as opt
+
+DataSet = Annotated[str, typer.Argument(help="Data set name or manifest file.")]
+
 
 def data_list() -> None:
     """List the data sets and where their files would come from."""
@@ -21,7 +25,7 @@ def data_list() -> None:
     print_table(pd.DataFrame(rows))
 
 
-def data_fetch(name: Annotated[str, typer.Argument(help="Data set name or manifest file.")]) -> None:
+def data_fetch(name: DataSet) -> None:
     """Fetch every file of a data set (package, mirror, cache, then the published address) and verify it."""
     from neuroalign.data import fetch_file, load_manifest, why_unavailable
 
@@ -34,7 +38,7 @@ def data_fetch(name: Annotated[str, typer.Argument(help="Data set name or manife
         print(f"{fetch_file(manifest, file)}  ({checked})")
 
 
-def data_verify(name: Annotated[str, typer.Argument(help="Data set name or manifest file.")]) -> None:
+def data_verify(name: DataSet) -> None:
     """Read the files of a data set that lie here against their sha256; exit code 1 if one is damaged or absent."""
     import pandas as pd
 
@@ -55,7 +59,7 @@ def data_verify(name: Annotated[str, typer.Argument(help="Data set name or manif
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for figures, scores and report.")] = Path("out"),
     store: Annotated[Path | None, typer.Option(help="Feature store (default: OUT/store).")] = None,
-    random_state: Annotated[int, typer.Option("--random-state", help="Seed of everything random.")] = 0,
+    random_state: opt.Seed = 0,
 ) -> None:
     """Run the main job on what is at hand and say where the report is."""
     from neuroalign.demo import run_demo

@@ -1,0 +1,40 @@
+"""Arguments and options that several commands take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Models and their features.
+Zoo = Annotated[Path | None, typer.Option("--zoo", help="A YAML file with zoo entries of your own.")]
+Models = Annotated[list[str], typer.Argument(help="Zoo id, ID@random, ID@text, folder or hub id.", show_default=False)]
+Stimuli = Annotated[str, typer.Option(help="Data set name, CSV/TSV with a stimulus_id column, or folder of images.")]
+Layers = Annotated[list[str], typer.Option(help="Layer path or pattern (repeat); 'all' for every layer.")]
+Streams = Annotated[list[str] | None, typer.Option("--stream", help="text, image, all, last, word, a column (repeat).")]
+Pooling = Annotated[str, typer.Option(help="mean, max, cls, last or flatten.")]
+Outputs = Annotated[list[str], typer.Option("--output", help="hidden, surprisal, entropy (repeat).")]
+Taps = Annotated[list[str], typer.Option("--taps", help="block, attention, router, mlp, norm (repeat).")]
+Store = Annotated[Path | None, typer.Option(help="Folder of the feature store (default: the user cache folder).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Dtype = Annotated[str, typer.Option(help="Compute dtype: float32, bfloat16, float16.")]
+Seed = Annotated[int, typer.Option("--random-state", help="Seed of everything random.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+# Recordings, and how they are predicted.
+Responses = Annotated[str, typer.Option(help="Data set name, or your own table: CSV with stimulus_id and a column a "
+                                             "neuroid, or netCDF.")]
+Nuisance = Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")]
+Hrf = Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")]
+Impulse = Annotated[str, typer.Option(help="Impulse of an event: onset, middle, offset; or whole.")]
+HighPass = Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")]
+AverageSubjects = Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")]
+Cv = Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")]
+OuterFolds = Annotated[int, typer.Option(help="Outer folds.")]
+Reduce = Annotated[str | None, typer.Option(help="Within training folds: pca:50, pca:0.9, random:300.")]
+
+# Scores.
+Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Name in the metric registry (repeat).")]
+Missing = Annotated[str, typer.Option(help="Stimuli that one side lacks: error or drop.")]
+Permutations = Annotated[int, typer.Option(help="Size of the null; 0 for none.")]
+Bootstraps = Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.")]
+Out = Annotated[Path | None, typer.Option(help="Write the scores here (netCDF).")]
