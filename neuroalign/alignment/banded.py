@@ -215,8 +215,8 @@ class BandedPlan:
                           *losses, np.where(block.valid, coef, np.nan), block.mean))
         gammas, alpha, loss, best_loss, coef, mean = (None if x[0] is None else np.concatenate(x, -1)
                                                       for x in zip(*found))
-        coef *= self._factor.double().cpu().numpy()[:, None]
-        centre = self._shift.double().cpu().numpy() + _safe_divide(self._whole.mean, self._factor)
+        coef *= self._factor.cpu().double().numpy()[:, None]
+        centre = self._shift.cpu().double().numpy() + _safe_divide(self._whole.mean, self._factor)
         slices = self._whole.slices
         return BandedFit(gammas.astype(np.float64), alpha, loss, best_loss, self.candidates, [coef[s] for s in slices],
                          mean - centre @ coef, [centre[s] for s in slices])

@@ -82,7 +82,7 @@ def reduce_features(train, test, reduction: Reduction, random_state: int, device
     else:
         design = torch.cat([block for _, block, _, _ in read_blocks(train, test, True, device, torch.float32)], 1)
         basis = eigenbasis(design, rows[:n], rows[n:], standardize=True, dual=False)
-    kept = _count(basis.values.double().cpu().numpy()[::-1], reduction.size)
+    kept = _count(basis.values.cpu().double().numpy()[::-1], reduction.size)
     return tuple(x[:, -kept:].flip(1).cpu().numpy() for x in (basis.basis, basis.rows))
 
 

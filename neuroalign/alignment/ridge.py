@@ -57,20 +57,21 @@ class RidgeFit:
     best_alpha: np.ndarray
     loss: np.ndarray | None
     intercept: np.ndarray
-    _axes: np.ndarray
+    _axes: tuple[np.ndarray, ...]
     _weights: np.ndarray
 
     @property
     def coef(self) -> np.ndarray:
         """Weights of the features as given, shape (n_features, n_targets)."""
-        return self._axes @ self._weights
+        return np.linalg.multi_dot([*self._axes, self._weights])
 
     def predict(self, X) -> np.ndarray:
         """Predict from rows of features, shape (n_rows, n_targets)."""
         X = np.asarray(X, dtype=np.float64)
-        if X.ndim != 2 or X.shape[1] != len(self._axes):
-            raise ValueError(f"X: got shape {X.shape}, expected (n_rows, {len(self._axes)} features).")
-        return (X @ self._axes) @ self._weights + self.intercept
+        n_features = len(self._axes[0])
+        if X.ndim != 2 or X.shape[1] != n_features:
+            raise ValueError(f"X: got shape {X.shape}, expected (n_rows, {n_features} features).")
+        return np.linalg.multi_dot([X, *self._axes, self._weights]) + self.intercept
 
 
 def ridge_cv(X, Y, *, alphas=ALPHAS, inner_folds=None, standardize: bool = True, solver: str = "auto",
@@ -192,20 +193,22 @@ class RidgePlan:
 
     def fit(self, Y) -> RidgeFit:
         """Fit the targets and return the model; the plan must have been made with ``axes=True``."""
-        fits = []
-        for _, block in self._chunks(Y, None):
-            weights, best, loss = self._solve(block.values)
-            best = np.where(block.valid, self.alphas[to_numpy(best)], np.nan)
-            loss = None if loss is None else np.where(block.valid, to_numpy(loss) * block.sd**2, np.nan)
-            weights = np.where(block.valid, to_numpy(weights).astype(np.float64) * block.sd, np.nan)
-            fits.append((best, loss, weights, block.mean))
-        scale = (self._whole.scale * self._factor.to(self._whole.scale)).double().cpu().numpy()
-        centre = self._shift.double().cpu().numpy() + _safe_divide(self._whole.mean, self._factor)
-        axes = to_numpy(self._whole.axes).astype(np.float64) * scale[:, None]
-        best, losses, weights, mean = (list(column) for column in zip(*fits))
-        weights = np.concatenate(weights, 1)
-        return RidgeFit(np.concatenate(best), None if losses[0] is None else np.concatenate(losses, 1),
-                        np.concatenate(mean) - (centre @ axes) @ weights, axes, weights)
+        n_targets, n_alphas = check_targets(Y, None, self.n_samples), len(self.alphas)
+        best_alpha, mean = np.empty(n_targets), np.empty(n_targets)
+        weights = np.empty((len(self._whole.values), n_targets))
+        losses = np.empty((n_alphas, n_targets)) if n_alphas > 1 else None
+        for part, block in self._chunks(Y, None):
+            found, best, loss = self._solve(block.values)
+            best_alpha[part] = np.where(block.valid, self.alphas[to_numpy(best)], np.nan)
+            weights[:, part] = to_numpy(found) * np.where(block.valid, block.sd, np.nan)
+            mean[part] = block.mean
+            if losses is not None:
+                losses[:, part] = to_numpy(loss) * np.where(block.valid, block.sd**2, np.nan)
+        scale = (self._whole.scale * self._factor.to(self._whole.scale)).cpu().double().numpy()
+        centre = self._shift.cpu().double().numpy() + _safe_divide(self._whole.mean, self._factor)
+        first, *rest = (to_numpy(factor.cpu().double()) for factor in self._whole.axes)
+        axes = (scale[:, None] * first, *rest)
+        return RidgeFit(best_alpha, losses, mean - np.linalg.multi_dot([centre, *axes, weights]), axes, weights)
 
     def _chunks(self, Y, rows):
         n_targets = check_targets(Y, rows, self.n_samples)
@@ -343,5 +346,5 @@ def _name_of(dtype) -> str:
 
 
 def _safe_divide(mean, factor):
-    mean, factor = mean.double().cpu().numpy(), factor.double().cpu().numpy()
+    mean, factor = mean.cpu().double().numpy(), factor.cpu().double().numpy()
     return np.divide(mean, factor, out=np.zeros_like(mean), where=factor > 0)

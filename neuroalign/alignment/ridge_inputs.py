@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from neuroalign.errors import list_ids
-from neuroalign.linalg import standardisation, to_numpy
+from neuroalign.linalg import standardisation, to_numpy, to_tensor, widest
 
 __all__ = ["TargetBlock", "check_alphas", "check_inner", "check_targets", "prepare_design", "read_blocks"]
 
@@ -16,7 +16,14 @@ COLUMNS = 4096  # columns of a memory map that are read at a time
 
 @dataclass(frozen=True)
 class TargetBlock:
-    """Some targets, centred and scaled, with what brings them back."""
+    """Some targets, centred and scaled, with what brings them back.
+
+    Attributes
+    ----------
+    values : tensor of shape (n_rows, n_targets)
+    mean, sd : array of shape (n_targets,)
+    valid : array of bool, shape (n_targets,)
+    """
 
     values: torch.Tensor
     mean: np.ndarray
@@ -26,16 +33,16 @@ class TargetBlock:
     @classmethod
     def of(cls, block, like: torch.Tensor) -> "TargetBlock":
         """Centre and scale a block of targets; those with NaN or without spread become zeros, not valid."""
-        block = to_numpy(block) if isinstance(block, torch.Tensor) else np.asarray(block)
-        wide = block.astype(np.float64)
-        finite = np.isfinite(wide).all(0)
-        wide = np.where(finite, wide, 0.0)
-        mean = wide.mean(0)
-        wide -= mean
-        sd = np.sqrt((wide**2).mean(0))
-        valid = finite & (sd > 1e-7 * np.abs(mean)) & (sd > 0)
-        wide /= np.where(valid, sd, np.inf)
-        return cls(torch.as_tensor(wide, dtype=like.dtype, device=like.device), mean, sd, valid)
+        wide = to_tensor(block, like.device, widest(like.device))
+        finite = torch.isfinite(wide).all(0)
+        if not finite.all():
+            wide = torch.where(finite, wide, 0.0)
+        var, mean = torch.var_mean(wide, dim=0, correction=0)
+        sd = var.sqrt()
+        valid = finite & (sd > 1e-7 * mean.abs()) & (sd > 0)
+        values = ((wide - mean) / torch.where(valid, sd, torch.inf)).to(like.dtype)
+        mean, sd = (to_numpy(x).astype(np.float64) for x in (mean, sd))
+        return cls(values, mean, sd, to_numpy(valid))
 
 
 def prepare_design(X, X_test, standardize, device, dtype):
@@ -43,7 +50,7 @@ def prepare_design(X, X_test, standardize, device, dtype):
     n, p = np.shape(X)
     n_all = n + (0 if X_test is None else len(X_test))
     design = torch.empty(n_all, p, dtype=dtype, device=device)
-    shift, factor = (torch.empty(p, dtype=_widest(device), device=device) for _ in range(2))
+    shift, factor = (torch.empty(p, dtype=widest(device), device=device) for _ in range(2))
     for part, block, shift[part], factor[part] in read_blocks(X, X_test, standardize, device, dtype):
         design[:, part] = block
     return design, shift, factor
@@ -63,7 +70,7 @@ def read_blocks(X, X_test, standardize, device, dtype):
         raise ValueError("X: it has no features.")
     for start in range(0, p, COLUMNS):
         part = slice(start, min(start + COLUMNS, p))
-        block = _as_tensor(X, part, device, _widest(device))
+        block = _as_tensor(X, part, device, widest(device))
         if not torch.isfinite(block).all():
             bad = start + torch.nonzero(~torch.isfinite(block).all(0)).ravel().cpu().numpy()
             raise ValueError(f"X: NaN or infinite values in features {list_ids(bad)}. Remove or fill them.")
@@ -107,10 +114,6 @@ def check_inner(inner_folds, n, n_alphas) -> list:
         if max(np.max(train), np.max(test)) >= n:
             raise ValueError(f"inner_folds: they index row {max(np.max(train), np.max(test))}, X has {n} rows.")
     return folds
-
-
-def _widest(device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _as_tensor(X, columns, device, dtype):

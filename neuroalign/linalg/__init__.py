@@ -1,6 +1,6 @@
 """Torch underneath everything: device and dtype, memory budget, Gram matrices, the robust eigendecomposition."""
 
-from neuroalign.linalg.device import free_memory, resolve, rows_per_chunk, to_numpy, to_tensor
+from neuroalign.linalg.device import free_memory, resolve, rows_per_chunk, to_numpy, to_tensor, widest
 from neuroalign.linalg.gram import (
     Eigenbasis,
     FoldKernel,
@@ -31,4 +31,5 @@ __all__ = [
     "thread_limit",
     "to_numpy",
     "to_tensor",
+    "widest",
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import psutil
 import torch
 
-__all__ = ["free_memory", "resolve", "rows_per_chunk", "to_numpy", "to_tensor"]
+__all__ = ["free_memory", "resolve", "rows_per_chunk", "to_numpy", "to_tensor", "widest"]
 
 
 def resolve(device: str | torch.device = "auto") -> torch.device:
@@ -41,12 +41,19 @@ def resolve(device: str | torch.device = "auto") -> torch.device:
 
 def to_tensor(array, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Copy an array to a device; a read-only memory map is read, never written."""
-    if isinstance(array, torch.Tensor):
-        return array.to(device=device, dtype=dtype)
-    array = np.asarray(array)
-    if not array.flags.writeable or not array.flags.c_contiguous:
-        array = np.array(array)
-    return torch.from_numpy(array).to(device=device, dtype=dtype)
+    if not isinstance(array, torch.Tensor):
+        array = np.asarray(array)
+        if not array.flags.writeable or not array.flags.c_contiguous:
+            array = np.array(array)
+        array = torch.from_numpy(array)
+    # The narrower of the two types travels.
+    first, then = (device, dtype) if array.dtype.itemsize <= dtype.itemsize else (dtype, device)
+    return array.to(first).to(then)
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return float64 where the device has it (MPS has not), else float32."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

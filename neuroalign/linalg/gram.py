@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from neuroalign.linalg.device import widest
 from neuroalign.linalg.solve import eigh_psd
 
 __all__ = [
@@ -23,7 +24,7 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True)
 class Eigenbasis:
-    """The training rows of a design in their eigenbasis: ``X_train = basis @ axes.T``.
+    """The training rows of a design in their eigenbasis: ``X_train = basis @ axes.T``, with the product of `axes`.
 
     Attributes
     ----------
@@ -32,8 +33,9 @@ class Eigenbasis:
     basis : tensor of shape (n_train, n_components)
     rows : tensor of shape (n_test, n_components)
         Test rows, centred and scaled as the training rows.
-    axes : tensor of shape (n_features, n_components), or None
-        Orthonormal axes, where asked for.
+    axes : tuple of tensors, or None
+        Factors of the orthonormal axes (n_features, n_components), where asked for: one matrix, or the training rows
+        and their weights. Their product takes as long as the Gram matrix, and few rows are projected without it.
     mean, scale : tensor of shape (n_features,), or None
         ``(X - mean) * scale`` is what was decomposed; the scale of a constant column is 0. None with a kernel.
     """
@@ -41,7 +43,7 @@ class Eigenbasis:
     values: torch.Tensor
     basis: torch.Tensor
     rows: torch.Tensor
-    axes: torch.Tensor | None
+    axes: tuple[torch.Tensor, ...] | None
     mean: torch.Tensor | None
     scale: torch.Tensor | None
 
@@ -58,8 +60,7 @@ def standardisation(X: torch.Tensor, standardize: bool = True) -> tuple[torch.Te
     >>> mean.tolist(), scale.tolist()
     ([2.0, 5.0], [1.0, 0.0])
     """
-    wide = X if X.device.type == "mps" else X.double()
-    var, mean = torch.var_mean(wide, dim=0, correction=0)
+    var, mean = torch.var_mean(X.to(widest(X.device)), dim=0, correction=0)
     sd = var.sqrt()
     # Rounding of a constant column of size |mean| leaves a spread of that order of machine precision.
     constant = sd <= 1e-10 * mean.abs()
@@ -122,7 +123,7 @@ def eigenbasis(X: torch.Tensor, train: torch.Tensor, test: torch.Tensor, *, stan
     kernel : tensor of shape (n, n), optional
         ``X @ X.T``, which serves every fold of the dual form where nothing is standardised.
     axes : bool
-        Also return the axes.
+        Also return the factors of the axes.
     dtype : torch dtype
         Of the result.
     """
@@ -138,7 +139,7 @@ def eigenbasis(X: torch.Tensor, train: torch.Tensor, test: torch.Tensor, *, stan
         values, vectors = _leading(values, vectors)
         scaled = scale[:, None] * vectors
         basis, rows = (part - mean) @ scaled, (X[test] - mean) @ scaled
-        directions = vectors if axes else None
+        factors = (vectors,)
     else:
         part = (part - mean) * scale
         if kernel is not None and not standardize:
@@ -146,9 +147,8 @@ def eigenbasis(X: torch.Tensor, train: torch.Tensor, test: torch.Tensor, *, stan
         else:
             gram, cross = part @ part.T, ((X[test] - mean) * scale) @ part.T
         values, vectors, basis, rows = _of_kernel(gram, cross)
-        directions = part.T @ (vectors / values.sqrt()) if axes else None
-    directions = None if directions is None else directions.to(dtype)
-    return Eigenbasis(values.to(dtype), basis.to(dtype), rows.to(dtype), directions, mean, scale)
+        factors = (part.T, vectors / values.sqrt())
+    return Eigenbasis(values.to(dtype), basis.to(dtype), rows.to(dtype), factors if axes else None, mean, scale)
 
 
 class FoldKernel:
