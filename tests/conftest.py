@@ -17,7 +17,7 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MIRROR = Path(os.environ.get("NEUROALIGN_MIRROR") or REPOSITORY.parent / "shared" / "data")
-torch.set_num_threads(1 if os.environ.get("PYTEST_XDIST_WORKER") else min(2, os.cpu_count() or 1))
+torch.set_num_threads(1)  # small tensors gain nothing from threads, and lose much to them on a busy machine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,6 +27,13 @@ def _own_folders(tmp_path_factory):
         os.environ[name] = str(folder / name.lower())
     os.environ.pop("NEUROALIGN_DEVICE", None)
     os.environ.pop("NEUROALIGN_MIRROR", None)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """A test may take more threads; the next one has a single thread again."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -4,17 +4,8 @@ import sys
 import warnings
 
 import pytest
-import torch
 
 from neuroalign.cli import main
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -15,14 +15,6 @@ TYPES = sorted(tiny_multimodal.CONFIGS)
 BOTH = [t for t in TYPES if t not in ("vilt",)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def pairs(texts, pictures):
     return [t | p for t, p in zip(texts, pictures)]

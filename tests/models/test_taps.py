@@ -20,14 +20,6 @@ LACK = {"attention": ("lxmert", "timesformer"), "mlp": ("lxmert", "timesformer")
                  "wav2vec2-layer", "hubert", "wavlm")}  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def rows(texts, pictures, tmp_path_factory):
     """Return a function from a model to two stimuli with all that it reads."""

@@ -1,13 +1,13 @@
-"""Tests of probes: small tensors gain nothing from threads, and lose much to them on a busy machine."""
+"""Small models for the tests of probes, one of them trained."""
 
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from neuroalign.data import StimulusSet
+from neuroalign.features import extract
 from neuroalign.models import load_model
 
 sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "models")]
@@ -16,14 +16,6 @@ import tiny
 import tiny_multimodal
 
 TEXTS = ["A man.", "The quick brown fox, he doesn't look back.", "Two words", "It rains on the old town again."]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -42,12 +34,16 @@ def llava(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def features(llava, pairs, tmp_path_factory):
+    """Every token of the pictures and texts inside the tiny LLaVA."""
+    return extract(llava, pairs, layers=["language_model.*"], streams=["image", "text"], pooling="none",
+                   progress=False, store=tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
 def courier(tmp_path_factory):
     """A small model trained to carry a colour along one known route, and what it is asked."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     model = routes.train(tmp_path_factory.mktemp("courier"))
-    torch.set_num_threads(threads)
     colours = routes.COLOURS
     return model, StimulusSet(pd.DataFrame({
         "stimulus_id": colours, "text": [routes.text(c) for c in colours], "shown": colours, "between": "well",

@@ -22,12 +22,6 @@ STREAMS = ["image", "text"]
 
 
 @pytest.fixture(scope="module")
-def features(llava, pairs, tmp_path_factory):
-    return na.extract(llava, pairs, layers=["language_model.*"], streams=STREAMS, pooling="none", progress=False,
-                      store=tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
 def states(llava, pairs):
     """Hidden states that the model gives itself, one stimulus at a time: layer -> stimulus -> {stream: tokens}."""
     found = []

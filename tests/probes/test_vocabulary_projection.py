@@ -12,12 +12,6 @@ STREAMS = ["image", "text"]
 
 
 @pytest.fixture(scope="module")
-def features(llava, pairs, tmp_path_factory):
-    return na.extract(llava, pairs, layers=["language_model.*"], streams=STREAMS, pooling="none", progress=False,
-                      store=tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
 def whole(llava):
     return transformers.LlavaForConditionalGeneration.from_pretrained(llava.module.config._name_or_path).eval()
 
