@@ -10,7 +10,7 @@ from neuroalign.alignment.feature_basis import host_of
 from neuroalign.data.scores import attrs_of, make
 from neuroalign.errors import check_option, collect_warnings
 from neuroalign.linalg import resolve, thread_limit, to_numpy, to_tensor
-from neuroalign.probes.token_spaces import TokenLayer, TokenSide, token_layers, unit_tokens
+from neuroalign.probes.token_spaces import TokenLayer, TokenSide, stream_coords, token_layers, unit_tokens
 from neuroalign.stats import (
     LEVEL,
     fdr,
@@ -272,7 +272,5 @@ def _assemble(rows, spaces, n: int, keep, attrs) -> xr.Dataset:
     variables = {k: (dims, v) for k, v in values.items()}
     if "bootstrap" in keep:
         variables["bootstrap"] = (("resample", *dims), resampled)
-    coords = {"metric": metrics, "space": [f"{x.model}:{x.layer}:{s}" for x, s in spaces],
-              "model": ("space", [x.model for x, _ in spaces]), "layer": ("space", [x.layer for x, _ in spaces]),
-              "stream": ("space", [s for _, s in spaces]), "depth": ("space", [x.depth for x, _ in spaces])}
+    coords = {"metric": metrics, **stream_coords(spaces)}
     return make(variables, coords, attrs)

@@ -11,7 +11,7 @@ from neuroalign.alignment.feature_basis import host_of
 from neuroalign.data.scores import make
 from neuroalign.errors import list_ids
 from neuroalign.linalg import resolve, to_numpy, to_tensor
-from neuroalign.probes.token_spaces import TokenLayer, token_layers, unit_tokens
+from neuroalign.probes.token_spaces import TokenLayer, stream_coords, token_layers, unit_tokens
 from neuroalign.stats import LEVEL, half_sample_deviations, make_resamples, percentile_interval
 
 __all__ = ["token_geometry"]
@@ -128,9 +128,7 @@ def _assemble(metrics, found, spaces, n_bootstraps, random_state) -> xr.Dataset:
                 ends = percentile_interval(score + half_sample_deviations(half, n))
                 values["ci_low"][i, j], values["ci_high"][i, j] = ends
     values["n"] = np.full(shape, float(n))
-    coords = {"metric": metrics, "space": [f"{x.model}:{x.layer}:{s}" for x, s in spaces],
-              "model": ("space", [x.model for x, _ in spaces]), "layer": ("space", [x.layer for x, _ in spaces]),
-              "stream": ("space", [s for _, s in spaces]), "depth": ("space", [x.depth for x, _ in spaces]),
+    coords = {"metric": metrics, **stream_coords(spaces),
               "n_tokens": ("space", [int(x.sides[s].counts.sum()) for x, s in spaces])}
     words = {"norm.median": "median length of a token", "cone": "mean cosine of two tokens of different stimuli"}
     words |= {m: "cosine of a token with itself that many layers later" for m in metrics if m.startswith("drift")}

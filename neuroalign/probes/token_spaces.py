@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from neuroalign.data import as_spaces
+from neuroalign.data import as_spaces, space_id
 from neuroalign.errors import NotAligned, list_ids
 from neuroalign.linalg import to_tensor
 
-__all__ = ["TokenLayer", "TokenSide", "token_layers", "unit_tokens"]
+__all__ = ["TokenLayer", "TokenSide", "stream_coords", "token_layers", "unit_tokens"]
 
 
 @dataclass(frozen=True)
@@ -114,3 +114,16 @@ def unit_tokens(side: TokenSide, layer: TokenLayer, device: torch.device) -> tor
         raise ValueError(f"layer {layer.layer!r} of {layer.model!r}: NaN or infinite values in tokens of "
                          f"{list_ids(pd.unique(bad))}. Leave these stimuli out.")
     return torch.nn.functional.normalize(values, eps=torch.finfo(torch.float32).tiny)
+
+
+def stream_coords(spaces: Sequence[tuple[TokenLayer, str]]) -> dict:
+    """Return coords of Scores (space) of layers, each with a stream, or two as ``a~b``.
+
+    Examples
+    --------
+    >>> stream_coords([(TokenLayer("m", "block.0", 0.5, np.array(["s"]), {}), "image")])["space"]
+    ['m:block.0:image']
+    """
+    return {"space": [space_id(x.model, x.layer, stream) for x, stream in spaces],
+            "model": ("space", [x.model for x, _ in spaces]), "layer": ("space", [x.layer for x, _ in spaces]),
+            "stream": ("space", [stream for _, stream in spaces]), "depth": ("space", [x.depth for x, _ in spaces])}

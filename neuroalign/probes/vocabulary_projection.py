@@ -11,7 +11,7 @@ from neuroalign.errors import list_ids
 from neuroalign.linalg import rows_per_chunk
 from neuroalign.models.adapter import LoadedModel
 from neuroalign.models.vocabulary import VocabularyHead, vocabulary_head
-from neuroalign.probes.token_spaces import TokenSide, token_layers
+from neuroalign.probes.token_spaces import TokenSide, stream_coords, token_layers
 from neuroalign.stats import LEVEL, half_sample_deviations, make_resamples, percentile_interval
 
 __all__ = ["vocabulary_projection"]
@@ -130,8 +130,5 @@ def _assemble(cells: Sequence[tuple], n: int, attrs) -> xr.Dataset:
         if half is not None:
             ends = percentile_interval(score + half_sample_deviations(half, n))
             values["ci_low"][i, j], values["ci_high"][i, j] = ends
-    about = [(layer, stream) for _, layer, stream, *_ in cells]
-    coords = {"metric": metrics, "space": [f"{x.model}:{x.layer}:{s}" for x, s in about],
-              "model": ("space", [x.model for x, _ in about]), "layer": ("space", [x.layer for x, _ in about]),
-              "stream": ("space", [s for _, s in about]), "depth": ("space", [x.depth for x, _ in about])}
+    coords = {"metric": metrics, **stream_coords([(layer, stream) for _, layer, stream, *_ in cells])}
     return make({k: (("metric", "space"), v) for k, v in values.items()}, coords, attrs)
