@@ -12,8 +12,8 @@ from neuroalign.errors import list_ids, warn_user
 from neuroalign.stats import LEVEL, autocorrelation, ceiling_of, effective_samples
 from neuroalign.stats import fdr as adjust
 
-__all__ = ["KEEP", "LEVEL", "assemble", "check_features", "compare_with_null", "fit_design", "leftover_of",
-           "measure_leftover", "warn_alphas", "warn_constant",
+__all__ = ["KEEP", "LEVEL", "assemble", "check_features", "compare_with_null", "fit_design", "geometric_mean",
+           "leftover_of", "measure_leftover", "plan_null", "rows_behind", "warn_alphas", "warn_constant",
            "warn_independent"]
 
 KEEP = ("prediction", "null", "fold_score", "bootstrap")
@@ -33,7 +33,7 @@ def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutation
         predicted = np.isfinite(fit.best_alpha).any(0)
         result = {"space": space, "solver": fit.solver, "score": observed,
                   "prediction": prediction if "prediction" in keep else None,
-                  "best_alpha": _geometric_mean(fit.best_alpha), "at_edge": fit.at_edge[:, predicted].mean(1),
+                  "best_alpha": geometric_mean(fit.best_alpha), "at_edge": fit.at_edge[:, predicted].mean(1),
                   "leftover": measure_leftover(fitter, joint)}
         if "fold_score" in keep:
             result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
@@ -54,22 +54,28 @@ def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutation
 
 def compare_with_null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutations, options) -> dict:
     """Permute and fit again: p, and mean, sd and name of the null. Features are permuted where there is nuisance."""
+    name, moved, orders = plan_null(design, fitter, layout, n_permutations, options)
+    tally = Tally(observed, len(orders) if keep else 0)
+    if moved != "responses":
+        null_by_features(fitter, design, Y, orders, metrics, tally)
+    else:
+        null_by_responses(fitter, joint, Y, orders, metrics, tally)
+    told = {"name": name, "permuted": moved,
+            "n": tally.count, "smallest_p": 1 / (1 + tally.count),
+            "min_shift": options["min_shift"] if name == "shift" else None,
+            "independent_samples": _independent(joint, Y) if layout.time_series else None}
+    return {"null_name": told, "p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
+
+
+def plan_null(design, fitter, layout, n_permutations: int, options) -> tuple[str, str, np.ndarray]:
+    """Return the name of a null, what it permutes, and the orders; features where there is nuisance."""
     # Whether a neuroid is selected depends on where its rows stand: they stay, and the features move.
     by_features = design.nuisance.shape[1] > 0 or fitter.selected is not None
     residual = residuals_of(fitter, design) is not None
     events = len(design.events) if by_features and not residual and design.events is not None else None
     name, orders = make_permutations(layout, n_permutations=n_permutations, events=events, **options)
-    tally = Tally(observed, len(orders) if keep else 0)
-    if by_features:
-        null_by_features(fitter, design, Y, orders, metrics, tally)
-    else:
-        null_by_responses(fitter, joint, Y, orders, metrics, tally)
     what = "events" if events else "features" if by_features else "responses"
-    told = {"name": name, "permuted": "residual features" if residual else what,
-            "n": tally.count, "smallest_p": 1 / (1 + tally.count),
-            "min_shift": options["min_shift"] if name == "shift" else None,
-            "independent_samples": _independent(joint, Y) if layout.time_series else None}
-    return {"null_name": told, "p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd, "null": tally.kept}
+    return name, "residual features" if residual else what, orders
 
 
 def measure_leftover(fitter, joint) -> dict | None:
@@ -99,7 +105,7 @@ def assemble(results, problem, members, metrics, baselines, fdr, attrs) -> xr.Da
     baselines : dict of array of shape (n_metrics, n_targets)
         ``baseline`` (of the nuisance alone) and ``drift``, where there are any.
     """
-    targets, spaces, responses, outer = problem.targets, problem.spaces, problem.responses, problem.fitter.outer
+    targets, spaces, responses = problem.targets, problem.spaces, problem.responses
     reliability, where = problem.reliability, targets.dims
 
     def stack(key, axis=1):
@@ -114,12 +120,7 @@ def assemble(results, problem, members, metrics, baselines, fdr, attrs) -> xr.Da
     variables["best_alpha"] = (("space", *where), stack("best_alpha", 0))
     if members:
         variables["chosen_depth"] = (("space", *where), stack("chosen_depth", 0))
-    selected = problem.fitter.selected
-    if selected is None:
-        variables["n"] = (where, np.where(targets.usable, outer.test.any(0).sum(), 0).reshape(targets.shape))
-    else:
-        variables["n"] = (where, np.nan_to_num(targets.spread(outer.test.sum(1) @ selected * 1.0)).astype(int))
-        variables["selected"] = (where, targets.spread(selected.mean(0)))
+    variables |= rows_behind(problem)
     variables |= {name: (("metric", *where), targets.spread(values)) for name, values in baselines.items()}
     if "p" in results[0]:
         p = stack("p")
@@ -153,7 +154,17 @@ def assemble(results, problem, members, metrics, baselines, fdr, attrs) -> xr.Da
     return scores.make(variables, coords, attrs)
 
 
-def _geometric_mean(alphas: np.ndarray) -> np.ndarray:
+def rows_behind(problem) -> dict:
+    """Return variables: rows behind the score of each target, and the share of the folds it was selected in, if any."""
+    targets, fitter = problem.targets, problem.fitter
+    if fitter.selected is None:
+        n = np.where(targets.usable, fitter.outer.test.any(0).sum(), 0).reshape(targets.shape)
+        return {"n": (targets.dims, n)}
+    n = np.nan_to_num(targets.spread(fitter.outer.test.sum(1) @ fitter.selected * 1.0)).astype(int)
+    return {"n": (targets.dims, n), "selected": (targets.dims, targets.spread(fitter.selected.mean(0)))}
+
+
+def geometric_mean(alphas: np.ndarray) -> np.ndarray:
     """Mean over the folds in which a target was predicted."""
     known = np.isfinite(alphas)
     total = np.log(np.where(known, alphas, 1)).sum(0)

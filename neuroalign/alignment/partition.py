@@ -1,16 +1,22 @@
 """How much of the responses several feature spaces explain alone, and how much only together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import xarray as xr
 
-from neuroalign.alignment.encoding_scores import warn_alphas
+from neuroalign.alignment.encoding_scores import (
+    geometric_mean,
+    measure_leftover,
+    rows_behind,
+    warn_alphas,
+)
 from neuroalign.alignment.joint import BandedFitter, check_bands, joint_designs
 from neuroalign.alignment.problem import set_up
 from neuroalign.alignment.resampling import Resampling
+from neuroalign.alignment.residuals import warn_leftover
 from neuroalign.alignment.scoring import score_moments
 from neuroalign.data import scores
 from neuroalign.errors import check_option, collect_warnings, list_ids
@@ -56,8 +62,10 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
     random_state : int
     **options
         nuisance, cv, inner_cv, n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at, downsample, delays,
-        trf, high_pass, ceiling, repeats, on_missing, device of `encode`. The nuisance stands in every model; its R²
-        alone is ``nuisance``.
+        trf, high_pass, ceiling, repeats, on_missing, residualize, select_neuroids, device of `encode`. The nuisance
+        stands in every model, and its R² alone is the part ``nuisance``. Residualised, it is in no model and no part:
+        the parts are of residual features (and responses), and its R² alone is ``baseline``. A neuroid that is
+        selected in some folds is scored on these, by all models.
 
     Returns
     -------
@@ -90,10 +98,6 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         check_option("keep", name, ("bootstrap",))
     if not 0 < level < 1:
         raise ValueError(f"level: got {level!r}, expected a coverage between 0 and 1, such as 0.95.")
-    for name in ("residualize", "select_neuroids"):
-        if options.get(name) is not None:
-            raise ValueError(f"{name}: the parts of the variance are those of models of the same responses, with the "
-                             "nuisance in each. Leave it out, or use `encode_banded`.")
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
         named = check_bands(bands, problem.spaces)
@@ -104,11 +108,13 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         models = _fitted_models(problem, sets, named, method, n_candidates, refine)
         resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
         found = _score(problem, models, parts, resampling, level, "bootstrap" in keep)
+        leftover = _leftover(problem.fitter, models[:len(named)])
         warn_alphas(found["edges"], problem.fitter.alphas)
+        warn_leftover(leftover)
     attrs = {"analysis": "partition_variance", "warnings": said, **problem.describe(), "method": method,
              "bands": named, "aggregation": {METRIC: "pooled"}, "refine": refine if method == "banded" else None,
              "n_candidates": n_candidates if method == "banded" else None, "n_bootstraps": n_bootstraps,
-             "solver": {e["space"]: e["solver"] for e in found["edges"]},
+             "solver": {e["space"]: e["solver"] for e in found["edges"]}, "leftover": leftover or None,
              "interval": resampling.describe(level) if resampling else "none"}
     return _assemble(problem, [m.label for m in models], parts, found, attrs)
 
@@ -163,6 +169,11 @@ def _fitted_models(problem, sets, named, method, n_candidates, refine) -> list[_
     return models
 
 
+def _leftover(fitter, alone) -> dict[str, dict]:
+    """Return what residualised nuisance still predicts of each band."""
+    return {m.label: measure_leftover(fitter, m.design.joint) for m in alone} if fitter.residuals else {}
+
+
 def _score(problem, models, parts, resampling, level, keep) -> dict:
     """Score models and parts, by chunks of targets whose resampled scores fit the budget."""
     weights = np.concatenate([np.eye(1 + len(models)), np.array(list(parts.values()))])
@@ -171,37 +182,39 @@ def _score(problem, models, parts, resampling, level, keep) -> dict:
     if resampling:
         size = max(1, min(size, BUDGET // (8 * len(weights) * len(resampling.resamples))))
     for start in range(0, Y.shape[1], size):
-        found.append(_score_chunk(problem, models, Y[:, start:start + size], weights, resampling, level, keep))
+        found.append(_score_chunk(problem, models, slice(start, start + size), weights, resampling, level, keep))
     joined = {k: np.concatenate([f[k] for f in found], -1) for k in found[0] if k != "solver"}
-    at_edge = joined.pop("at_edge").mean(-1)
+    predicted = np.isfinite(joined["best_alpha"][-1])
+    at_edge = joined.pop("at_edge")[..., predicted].mean(-1)
     joined["edges"] = [{"space": m.label, "at_edge": edge, "solver": solver}
                        for m, edge, solver in zip(models, at_edge, found[0]["solver"])]
     return joined
 
 
-def _score_chunk(problem, models, Y, weights, resampling, level, keep) -> dict:
-    n_targets, nuisance = Y.shape[1], problem.nuisance.shape[1] > 0
+def _score_chunk(problem, models, some: slice, weights, resampling, level, keep) -> dict:
+    Y = problem.targets.values[:, some]
+    n_targets, beside = Y.shape[1], problem.fitter.n_beside > 0  # residualised, the nuisance is in no model
     r2, alphas = np.zeros((1 + len(models), n_targets)), np.full((1 + len(models), n_targets), np.nan)
     edges, solvers, resampled = [], [], []
     if resampling:
-        wide = Y.astype(np.float64)
-        ones = np.ones((len(Y), 1))
-        fixed = [resampling.sums(x) for x in (np.broadcast_to(ones, Y.shape), wide, wide**2)]
+        measured = _some(problem.fitter, some).measured(models[0].design.joint, Y).astype(np.float64)
+        ones = _predicted(_some(problem.fitter, some), Y.shape)
+        fixed = [resampling.sums(x) for x in (ones, ones * measured, ones * measured**2)]
         resampled = np.zeros((1 + len(models), len(resampling.resamples), n_targets))
-    for k in range(0 if nuisance else 1, 1 + len(models)):
+    for k in range(0 if beside else 1, 1 + len(models)):
         fitter, joint = ((problem.fitter, problem.nuisance) if k == 0 else
                          (models[k - 1].fitter, models[k - 1].design.joint))
         prediction = np.zeros(Y.shape, np.float32)
         with fitter.threads(joint, Y):
-            fit = fitter.fit(joint, Y, prediction)
+            fit = _some(fitter, some).fit(joint, Y, prediction)
         r2[k] = score_moments(METRIC, fit.sums)
-        alphas[k] = np.exp(np.log(fit.best_alpha).mean(0))
+        alphas[k] = geometric_mean(fit.best_alpha)
         if k:
             edges.append(fit.at_edge)
             solvers.append(fit.solver)
         if resampling:
-            p = prediction.astype(np.float64)
-            moved = [*fixed, *(resampling.sums(x) for x in (p, p**2, wide * p))]
+            p = np.where(ones, prediction, 0).astype(np.float64)
+            moved = [*fixed, *(resampling.sums(x) for x in (p, p**2, measured * p))]
             resampled[k] = score_moments(METRIC, np.stack(moved)[None])
     found = {"score": weights @ r2, "best_alpha": alphas, "at_edge": np.array(edges), "solver": solvers}
     if resampling:
@@ -209,12 +222,29 @@ def _score_chunk(problem, models, Y, weights, resampling, level, keep) -> dict:
         found["ci_low"], found["ci_high"] = resampling.interval(resampled.swapaxes(0, 1), level)
         if keep:
             found["bootstrap"] = resampled.transpose(1, 0, 2).astype(np.float32)
+    if problem.fitter.residuals:
+        alone = _some(problem.fitter, some).fit(problem.nuisance, Y)
+        found["baseline"] = score_moments(METRIC, alone.sums)[None]
     return found
+
+
+def _some(fitter, some: slice):
+    """Return the fitter of some of the targets."""
+    return fitter if fitter.selected is None else replace(fitter, selected=fitter.selected[:, some])
+
+
+def _predicted(fitter, shape) -> np.ndarray:
+    """Return 1 where a target is predicted, 0 in the rows of folds that it was not selected in."""
+    ones = np.ones(shape)
+    if fitter.selected is not None:
+        for (_, test), selected in zip(fitter.outer, fitter.selected):
+            ones[test] = selected
+    return ones
 
 
 def _assemble(problem, labels, parts, found, attrs) -> xr.Dataset:
     targets, where = problem.targets, problem.targets.dims
-    first = 0 if problem.nuisance.shape[1] else 1  # without nuisance, no band at all explains nothing
+    first = 0 if problem.fitter.n_beside else 1  # without nuisance, no band at all explains nothing
     spaces = ["nuisance", *labels, *parts][first:]
     kinds = ["nuisance", *["model"] * len(labels), *("unique" if p.endswith(", unique") else "shared" for p in parts)]
     dims = ("metric", "space", *where)
@@ -230,8 +260,9 @@ def _assemble(problem, labels, parts, found, attrs) -> xr.Dataset:
     shape = (-1, *[1] * len(where))
     variables["ceiling"] = (dims, np.where(whole.reshape(shape), bound, np.nan)[None])
     variables["reliability"] = (where, np.array(rho))
-    tested = problem.fitter.outer.test.any(0).sum()
-    variables["n"] = (where, np.where(targets.usable, tested, 0).reshape(targets.shape))
+    variables |= rows_behind(problem)
+    if "baseline" in found:
+        variables["baseline"] = (("metric", *where), targets.spread(found["baseline"]))
     coords = {k: v for k, v in problem.responses.coords.items() if v.dims and set(v.dims) <= set(where)}
     if "neuroid_id" in coords:
         coords["neuroid"] = ("neuroid", problem.responses["neuroid_id"].values)

@@ -1,22 +1,31 @@
 """Encoding scored by stimulus: does the predicted pattern over neuroids tell this stimulus from others?"""
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 import xarray as xr
 
-from neuroalign.alignment.encoding_scores import check_features, leftover_of, measure_leftover, warn_constant
+from neuroalign.alignment.encoding_scores import (
+    check_features,
+    leftover_of,
+    measure_leftover,
+    plan_null,
+    warn_constant,
+)
 from neuroalign.alignment.metrics import resolve_metrics
-from neuroalign.alignment.nulls import Fitter, Tally
+from neuroalign.alignment.nulls import Fitter, Tally, residuals_of
 from neuroalign.alignment.problem import Problem, set_up
 from neuroalign.alignment.residuals import warn_leftover
-from neuroalign.alignment.splits import describe_blocks, make_permutations
+from neuroalign.alignment.splits import describe_blocks
 from neuroalign.alignment.table import Table
 from neuroalign.data import scores
-from neuroalign.errors import check_option, collect_warnings
+from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
 from neuroalign.stats import fdr as adjust
 
 __all__ = ["encode_stimuli", "pattern_correlation", "patterns_by", "two_versus_two"]
 
 ROWS = 1024  # rows of the matrix of similarities that are held at a time
+LEAST = 3  # neuroids of a pattern
 
 
 def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, metric=("r.stimulus", "2v2"),
@@ -42,12 +51,16 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
     centre : {"train", "none"}
         ``none`` leaves the mean in, as some papers do; only for comparison with them.
     n_permutations, null, min_shift, block, fdr
-        As in `encode`: stimuli are permuted and everything is fitted again. Pairs share stimuli, so that a binomial
-        test over them would be wrong, and is not offered.
+        As in `encode`: stimuli (with nuisance, or neuroids selected by fold, those of the features) are permuted and
+        everything is fitted again. Pairs share stimuli, so that a binomial test over them would be wrong, and is not
+        offered.
     random_state : int
     **options
         nuisance, cv, inner_cv, n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at, high_pass, repeats,
-        on_missing, residualize, device of `encode`.
+        on_missing, residualize, select_neuroids, device of `encode`. With `select_neuroids` the pattern of a
+        stimulus is over the neuroids that were selected in its fold; two stimuli are told apart by those selected in
+        both folds. Fewer than three are no pattern: such stimuli, and pairs, do not count (``n``), and a target
+        without any is NaN.
 
     Returns
     -------
@@ -65,28 +78,31 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
     """
     metrics = [m.name for m in resolve_metrics(metric, ("stimulus",))]
     check_option("centre", centre, ("train", "none"))
-    if options.get("select_neuroids") is not None:
-        raise ValueError("select_neuroids: a pattern needs the same neuroids in every fold. Leave it out, or use "
-                         "`encode`.")
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
         groups = patterns_by(problem.responses, problem.targets.usable, by)
+        _tell_unselected(problem, groups)
+        permuting = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}
+        Y = problem.targets.values
         results, constant, told = {}, {}, None
         for space, make in problem.designs().items():
-            table = make().joint
+            design = make()
+            table = design.joint
             constant[space] = check_features(getattr(table, "series", table), space, problem.targets.ids)
-            with problem.fitter.threads(table, problem.targets.values):
-                plans = problem.fitter.plans_of(table) if n_permutations else None
-                observed, baseline = _score(problem, table, None, groups, metrics, centre, plans)
+            with problem.fitter.threads(table, Y):
+                if n_permutations:
+                    told, moved, orders = plan_null(design, problem.fitter, problem.layout, n_permutations, permuting)
+                plans = problem.fitter.plans_of(table) if n_permutations and moved == "responses" else None
+                observed, baseline = _score(problem, table, Y, groups, metrics, centre, plans)
                 results[space] = {"space": space, "score": observed,
                                   "leftover": measure_leftover(problem.fitter, table),
                                   "n_features": table.shape[1] - problem.nuisance.shape[1]}
                 if n_permutations:
-                    told, orders = make_permutations(problem.layout, null, n_permutations, min_shift=min_shift,
-                                                     block=block, events=None, random_state=random_state)
-                    tally = Tally(observed)
+                    tally, residuals = Tally(observed), residuals_of(problem.fitter, design)
                     for order in orders:
-                        tally.add(_score(problem, table, order, groups, metrics, centre, plans)[0])
+                        one = ((table, Y[order]) if moved == "responses" else
+                               (design.permuted(order, residuals).joint, Y))
+                        tally.add(_score(problem, *one, groups, metrics, centre, plans)[0])
                     results[space] |= {"p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd}
         warn_constant(constant)
         leftover = leftover_of(results.values())
@@ -94,7 +110,7 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
     attrs = {"analysis": "encode_stimuli", "warnings": said, **problem.describe(), "centre": centre, "by": by,
              "leftover": leftover or None, "blocks": describe_blocks(problem.layout, block),
              "aggregation": dict.fromkeys(metrics, "over neuroids, pooled over folds"), "fdr": fdr,
-             "nulls": {"name": told, "permuted": "responses", "n": tally.count, "smallest_p": 1 / (1 + tally.count)}
+             "nulls": {"name": told, "permuted": moved, "n": tally.count, "smallest_p": 1 / (1 + tally.count)}
              if n_permutations else None}
     return _assemble(results, baseline, problem, groups, metrics, fdr, attrs)
 
@@ -126,16 +142,7 @@ def two_versus_two(target: np.ndarray, prediction: np.ndarray) -> float:
     >>> two_versus_two(np.eye(3), np.eye(3)), two_versus_two(np.eye(3), np.zeros((3, 3)))
     (1.0, 0.5)
     """
-    y, p = _unit(np.asarray(target, float)), _unit(np.asarray(prediction, float))
-    n, own, wins = len(y), np.einsum("ij,ij->i", y, p), 0.0
-    for start in range(0, n, ROWS):
-        rows = slice(start, start + ROWS)
-        right = own[rows, None] + own[None]
-        wrong = y[rows] @ p.T + p[rows] @ y.T
-        later = np.arange(n)[None] > np.arange(n)[rows, None]
-        tie = np.abs(right - wrong) <= 1e-12
-        wins += np.where(tie, 0.5, right > wrong)[later].sum()
-    return float(wins / (n * (n - 1) / 2))
+    return _told_apart(np.asarray(target, float), np.asarray(prediction, float))
 
 
 def patterns_by(responses: xr.DataArray, usable: np.ndarray, by: str | None) -> dict[str, list[np.ndarray]]:
@@ -162,11 +169,43 @@ def patterns_by(responses: xr.DataArray, usable: np.ndarray, by: str | None) -> 
     groups = {}
     for label in dict.fromkeys(labels.tolist()):
         columns = [c[c >= 0] for c in place[labels == label].T]
-        if min(map(len, columns)) < 3:
+        if min(map(len, columns)) < LEAST:
             raise ValueError(f"responses: {label!r} has {min(map(len, columns))} usable neuroids, and a pattern needs "
-                             "at least 3. Leave it out, or group by another coord.")
+                             f"at least {LEAST}. Leave it out, or group by another coord.")
         groups[label] = columns
     return groups
+
+
+def _told_apart(y: np.ndarray, p: np.ndarray, fold=None, known=None) -> float:
+    """As `two_versus_two`, of stimuli in folds (n_stimuli,) whose neuroids are known there (n_folds, n_neuroids)."""
+    if known is None:
+        known, fold = np.ones((1, y.shape[1]), bool), np.zeros(len(y), int)
+    won = pairs = 0.0
+    for a, b in combinations_with_replacement(range(len(known)), 2):
+        both = known[a] & known[b]
+        if both.sum() >= min(LEAST, y.shape[1]):
+            sides = [x[fold == side][:, both] for side in (a, b) for x in (y, p)]
+            more = _wins(*sides, within=a == b)
+            won, pairs = won + more[0], pairs + more[1]
+    return won / pairs if pairs else np.nan
+
+
+def _wins(y, p, other_y, other_p, within: bool) -> tuple[float, int]:
+    """Return how many pairs of a stimulus and one of the others are told apart, ties as a half, and of how many."""
+    y, p, other_y, other_p = map(_unit, (y, p, other_y, other_p))
+    own, others = np.einsum("ij,ij->i", y, p), np.einsum("ij,ij->i", other_y, other_p)
+    won, pairs = 0.0, 0
+    for start in range(0, len(y), ROWS):
+        rows = slice(start, start + ROWS)
+        right = own[rows, None] + others[None]
+        wrong = y[rows] @ other_p.T + p[rows] @ other_y.T
+        tie = np.abs(right - wrong) <= 1e-12
+        counted = np.ones(right.shape, bool)
+        if within:
+            counted = np.arange(len(others))[None] > np.arange(len(own))[rows, None]
+        won += float(np.where(tie, 0.5, right > wrong)[counted].sum())
+        pairs += int(counted.sum())
+    return won, pairs
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -174,32 +213,75 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
 
 
-STATISTICS = {"r.stimulus": lambda y, p: float(pattern_correlation(y, p).mean()), "2v2": two_versus_two}
+def _correlation(y: np.ndarray, p: np.ndarray, fold=None, known=None) -> float:
+    """Return the mean of `pattern_correlation`; arguments as in `_told_apart`."""
+    if known is None:
+        return float(pattern_correlation(y, p).mean())
+    r = [pattern_correlation(*(x[fold == k][:, c] for x in (y, p))) for k, c in enumerate(known) if c.sum() >= LEAST]
+    return float(np.concatenate(r).mean()) if r else np.nan
 
 
-def _score(problem: Problem, table: Table, order, groups, metrics, centre, plans=None):
+STATISTICS = {"r.stimulus": _correlation, "2v2": _told_apart}
+
+
+def _scored(fitter: Fitter, columns: np.ndarray) -> np.ndarray:
+    """Return the folds, (n_folds,), in which enough of the neuroids of a pattern were selected."""
+    return fitter.selected[:, columns].sum(1) >= LEAST
+
+
+def _tell_unselected(problem: Problem, groups) -> None:
+    """Warn of patterns that are not scored in some folds, or in none."""
+    fitter = problem.fitter
+    if fitter.selected is None:
+        return
+    scored = {label: np.stack([_scored(fitter, c) for c in columns]) for label, columns in groups.items()}
+    never = [label for label, folds in scored.items() if not folds.any()]
+    partly = [label for label, folds in scored.items() if folds.any() and not folds.all()]
+    what = f"fewer than {LEAST} neuroids selected in"
+    if never:
+        warn_user(f"{len(never)} of {len(groups)} patterns have {what} every fold and get NaN scores: "
+                  f"{list_ids(never)}.", "unselected-pattern", never)
+    if partly:
+        part = " (in some of their time bins)" if "time_bin" in problem.targets.dims else ""
+        warn_user(f"{len(partly)} of {len(groups)} patterns have {what} some folds{part}, whose stimuli do not count: "
+                  f"{list_ids(partly)}.", "partly-selected-pattern", partly)
+
+
+def _score(problem: Problem, table: Table, values: np.ndarray, groups, metrics, centre, plans=None):
     """Return scores and those of the mean of the training rows, (metric, group[, time bin])."""
     fitter: Fitter = problem.fitter
-    values = problem.targets.values if order is None else problem.targets.values[order]
     tested, measured, predicted, mean = [], [], [], []
     for fold, (train, test) in enumerate(fitter.outer):
         plan, Y = fitter.plan(table, fold) if plans is None else plans[fold], fitter.targets(table, values, fold)
         level = Y[train].mean(0, dtype=np.float64)
         guess = plan.predict(Y, train)[0]
         guess = np.where(np.isnan(guess), level, guess)  # flat in the training rows of this fold
-        tested.append(test)
+        tested.append(np.full(len(test), fold))
         measured.append(Y[test])
         predicted.append(guess)
         mean.append(np.broadcast_to(level, guess.shape))
-    sd = problem.targets.sd
+    tested, sd = np.concatenate(tested), problem.targets.sd
     measured, predicted, mean = (np.concatenate(x) * sd for x in (measured, predicted, mean))
     if centre == "train":
         measured, predicted, mean = measured - mean, predicted - mean, np.zeros_like(mean)
     else:
         measured, predicted, mean = (x + problem.targets.mean for x in (measured, predicted, mean))
-    return tuple(
-        np.stack([[[STATISTICS[m](measured[:, c], side[:, c]) for c in columns] for columns in groups.values()]
-                  for m in metrics]) for side in (predicted, mean))
+    def score(metric, side, columns):
+        known = None if fitter.selected is None else fitter.selected[:, columns]
+        return STATISTICS[metric](measured[:, columns], side[:, columns], tested, known)
+
+    return tuple(np.stack([[[score(m, side, c) for c in columns] for columns in groups.values()] for m in metrics])
+                 for side in (predicted, mean))
+
+
+def _rows_behind(fitter: Fitter, groups, where) -> dict:
+    """Return variables: stimuli behind the scores of each target, and the share of its neuroids selected, if any."""
+    if fitter.selected is None:
+        return {"n": (("target",), np.full(len(groups), fitter.outer.test.any(0).sum()))}
+    tested = fitter.outer.test.sum(1)
+    n = np.array([[tested @ _scored(fitter, c) for c in columns] for columns in groups.values()])
+    share = np.array([[fitter.selected[:, c].mean() for c in columns] for columns in groups.values()])
+    return {k: (where, v if len(where) > 1 else v[:, 0]) for k, v in (("n", n), ("selected", share))}
 
 
 def _assemble(results, baseline, problem, groups, metrics, fdr, attrs):
@@ -213,7 +295,7 @@ def _assemble(results, baseline, problem, groups, metrics, fdr, attrs):
 
     variables = {"score": (dims, stack("score")),
                  "baseline": (("metric", *where), baseline if binned else baseline[..., 0]),
-                 "n": (("target",), np.full(len(groups), problem.fitter.outer.test.any(0).sum()))}
+                 **_rows_behind(problem.fitter, groups, where)}
     if "p" in next(iter(results.values())):
         p = stack("p")
         variables |= {"p": (dims, p), "q": (dims, adjust(p, method=fdr, axis=tuple(range(2, p.ndim)))),

@@ -133,11 +133,3 @@ def test_what_cannot_be_selected_is_explained(change, options, words):
     features, responses = repeated()
     with pytest.raises(ValueError, match=words):
         na.encode(features, change(responses), **{"select_neuroids": 0.5} | options, on_missing="drop", **FAST)
-
-
-def test_calls_that_need_the_same_neuroids_everywhere_refuse():
-    features, responses = repeated()
-    with pytest.raises(ValueError, match="same neuroids in every fold"):
-        na.encode_stimuli(features, responses, select_neuroids=0.5)
-    with pytest.raises(ValueError, match="select_neuroids: the parts"):
-        na.partition_variance([features], responses, select_neuroids=0.5)

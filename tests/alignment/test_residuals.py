@@ -177,7 +177,7 @@ def test_delayed_features_lose_delayed_nuisance():
     (na.encode, {"residualize": "features"}, "no nuisance to take out"),
     (na.encode, {"residualize": "feature", "nuisance": True}, "Did you mean 'features'"),
     (na.encode, {"residualize": "both", "nuisance": True, "ceiling": [0.5] * 4}, "Leave ceiling=None"),
-    (na.partition_variance, {"residualize": "features", "nuisance": True}, "use `encode_banded`"),
+    (na.partition_variance, {"residualize": "features"}, "no nuisance to take out"),
 ])
 def test_bad_options_are_explained(call, options, words):
     features, responses, nuisance, _ = confounded()

@@ -11,7 +11,9 @@ from scipy.stats import pearsonr
 import neuroalign as na
 from neuroalign.alignment import pattern_correlation, two_versus_two
 from neuroalign.data import make_features, make_responses
-from neuroalign.stats import make_folds
+from neuroalign.data.scores import attrs_of
+from neuroalign.errors import NeuroalignWarning
+from neuroalign.stats import make_folds, repeat_reliability
 
 
 def problem(n=40, p=6, t=9, noise=1.0, level=0.0, seed=0):
@@ -49,6 +51,82 @@ def test_scores_equal_a_brute_force_over_stimuli_and_pairs():
         assert scores.score.sel(metric="r.stimulus").values[0, k] == pytest.approx(r, abs=1e-4)
         assert scores.score.sel(metric="2v2").values[0, k] == pytest.approx(pairs, abs=3e-3)
     assert scores.baseline.values.tolist() == [[0, 0], [0.5, 0.5]]
+
+
+def repeated(noise=(0.5, 0.5, 0.5, 2.9, 3.1, 20.0, 0.5, 3.1, 20.0, 0.5, 20.0), n=40, reps=3, seed=0):
+    """Presentations of reliable, doubtful and noisy neuroids in two regions, of which one has few to rely on."""
+    rng = np.random.default_rng(seed)
+    X, ids = rng.standard_normal((n, 4)), [f"s{i:02d}" for i in range(n)]
+    Y = np.repeat(X @ rng.standard_normal((4, len(noise))), reps, 0)
+    Y += np.array(noise) * rng.standard_normal(Y.shape)
+    responses = make_responses(Y, np.arange(n * reps), [f"v{k}" for k in range(len(noise))], dim="presentation",
+                               sample_coords={"stimulus_id": np.repeat(ids, reps)})
+    return make_features(X, ids, model="m"), responses.assign_coords(region=("neuroid", ["A"] * 6 + ["B"] * 5))
+
+
+def selected_by_hand(presented, ids, fold_of, threshold):
+    rows = [np.isin(presented.stimulus_id, ids[fold_of != fold]) for fold in range(fold_of.max() + 1)]
+    return np.array([repeat_reliability(presented.values[r], presented.stimulus_id.values[r], method="ncsnr")
+                     for r in rows]) >= threshold
+
+
+def brute_selected(target, prediction, known):
+    """As `brute`; `known` are the neuroids of each stimulus, and two stimuli are compared by those of both."""
+    r = [pearsonr(y[k], p[k])[0] for y, p, k in zip(target, prediction, known) if k.sum() >= 3]
+    wins = []
+    for i, j in itertools.combinations(range(len(target)), 2):
+        both = known[i] & known[j]
+        if both.sum() >= 3:
+            wins.append(brute(target[[i, j]][:, both], prediction[[i, j]][:, both])[1])
+    return np.mean(r) if r else np.nan, np.mean(wins) if wins else np.nan, len(r)
+
+
+@pytest.mark.filterwarnings("ignore:.*and get no ceiling:neuroalign.errors.NeuroalignWarning")
+def test_patterns_are_over_the_neuroids_that_training_rows_select():
+    features, responses = repeated()
+    options = {"alphas": [5.0], "cv": 5}
+    with pytest.warns(NeuroalignWarning) as caught:
+        scores = na.encode_stimuli(features, responses, by="region", select_neuroids=0.5, **options)
+    encoded = na.encode(features, responses, keep=["prediction"], **options)
+    predicted, averaged = encoded.prediction.values[:, 0], na.average_repetitions(responses)
+    Y, ids, fold_of = averaged.values.astype(float), averaged.stimulus_id.values, np.array(
+        attrs_of(scores)["folds"]["fold_of_sample"])
+    kept = selected_by_hand(responses, ids, fold_of, 0.5)
+    level = np.stack([Y[fold_of != fold].mean(0) for fold in fold_of])
+    counts = []
+    for k, columns in enumerate((slice(0, 6), slice(6, 11))):
+        known = kept[fold_of][:, columns]
+        r, pairs, n = brute_selected((Y - level)[:, columns], (predicted - level)[:, columns], known)
+        np.testing.assert_allclose(scores.score.sel(metric="r.stimulus").values[0, k], r, atol=1e-6)
+        np.testing.assert_allclose(scores.score.sel(metric="2v2").values[0, k], pairs, atol=1e-6)
+        assert scores.n.values[k] == n and scores.selected.values[k] == pytest.approx(kept[:, columns].mean())
+        counts.append((kept[:, columns].sum(1) >= 3).sum())
+    assert counts[0] == 5 and 0 < counts[1] < 5 and len(np.unique(kept, axis=0)) > 1  # or the test shows nothing
+    told = {w.message.code: w.message.ids for w in caught if "pattern" in w.message.code}
+    assert told == {"partly-selected-pattern": ("B",)}
+
+
+def test_a_pattern_without_neuroids_to_rely_on_is_named_and_blank():
+    features, responses = repeated(noise=(0.5,) * 8 + (200.0,) * 3)
+    with pytest.warns(NeuroalignWarning) as caught:
+        scores = na.encode_stimuli(features, responses, by="region", select_neuroids=0.5, alphas=[5.0],
+                                   n_permutations=19)
+    assert ("1 of 2 patterns have fewer than 3 neuroids selected in every fold and get NaN scores: 'B'."
+            in [str(w.message) for w in caught])
+    assert np.isfinite(scores.score.values[..., 0]).all() and (scores.p.values[..., 0] == 1 / 20).all()
+    assert np.isnan(scores.score.values[..., 1]).all() and np.isnan(scores.p.values[..., 1]).all()
+    assert scores.n.values.tolist() == [40, 0] and attrs_of(scores)["nulls"]["permuted"] == "features"
+
+
+def test_with_nuisance_the_null_keeps_what_it_explains():
+    rng = np.random.default_rng(0)
+    known, ids = rng.standard_normal((80, 2)), [f"s{i:02d}" for i in range(80)]
+    y = make_responses(known @ rng.standard_normal((2, 8)) + rng.standard_normal((80, 8)), ids, list("abcdefgh"))
+    nuisance = make_features(known, ids, model="n").rename("known")
+    useless = make_features(rng.standard_normal((80, 3)), ids, model="m")
+    scores = na.encode_stimuli(useless, y, nuisance=nuisance, n_permutations=39, alphas=[10.0])
+    assert (scores.score > [[[0.4]], [[0.8]]]).all() and (scores.p > 0.05).all()
+    assert attrs_of(scores)["nulls"]["permuted"] == "residual features"
 
 
 def test_chunks_of_pairs_change_nothing(monkeypatch):
