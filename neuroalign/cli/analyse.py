@@ -18,8 +18,7 @@ def encode(
     pooling: opt.Pooling = "mean",
     outputs: opt.Outputs = ["hidden"],  # noqa: B006
     nuisance: opt.Nuisance = None,
-    residualize: Annotated[str | None, typer.Option(help="features or both (responses, too): take the nuisance out "
-                                                         "within training folds, rather than beside.")] = None,
+    residualize: opt.Residualize = None,
     hrf: opt.Hrf = None,
     at: opt.Impulse = "onset",
     downsample: Annotated[str | None, typer.Option(help="mean or lanczos: only bring events to the samples.")] = None,
@@ -34,8 +33,7 @@ def encode(
                                                     "run, film.")] = None,
     test: Annotated[list[str] | None, typer.Option(help="With --groups: groups that are tested (repeat), the others "
                                                         "train; instead of folds.")] = None,
-    select_neuroids: Annotated[float | None, typer.Option(help="Least reliability of the repeats in the training rows "
-                                                               "of a fold.")] = None,
+    select_neuroids: opt.SelectNeuroids = None,
     reduce: opt.Reduce = None,
     nested: Annotated[bool, typer.Option("--nested", help="Choose the best layer within the training folds.")] = False,
     metric: opt.Metrics = None,

@@ -24,6 +24,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 Responses = Annotated[str, typer.Option(help="Data set name, or your own table: CSV with stimulus_id and a column a "
                                              "neuroid, or netCDF.")]
 Nuisance = Annotated[list[str] | None, typer.Option(help="Nuisance (repeat): word_rate, or a coord.")]
+Residualize = Annotated[str | None, typer.Option(help="features or both (responses, too): take the nuisance out "
+                                                      "within training folds, rather than beside.")]
+SelectNeuroids = Annotated[float | None, typer.Option(help="Least reliability of the repeats in the training rows of a "
+                                                           "fold.")]
 Hrf = Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")]
 Impulse = Annotated[str, typer.Option(help="Impulse of an event: onset, middle, offset; or whole.")]
 HighPass = Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")]

@@ -23,12 +23,14 @@ def partition(
     candidates: Annotated[int, typer.Option(help="Shares of the bands that are tried.")] = 20,
     bootstraps: opt.Bootstraps = 1000,
     nuisance: opt.Nuisance = None,
+    residualize: opt.Residualize = None,
     hrf: opt.Hrf = None,
     at: opt.Impulse = "onset",
     high_pass: opt.HighPass = None,
     average_subjects: opt.AverageSubjects = False,
     cv: opt.Cv = "auto",
     n_splits: opt.OuterFolds = 5,
+    select_neuroids: opt.SelectNeuroids = None,
     reduce: opt.Reduce = None,
     on_missing: opt.Missing = "error",
     store: opt.Store = None,
@@ -48,8 +50,9 @@ def partition(
                                           random_state=random_state)
     scores = na.partition_variance(
         features, recorded, bands=_bands(list(features), by), method=method, n_candidates=candidates,
-        n_bootstraps=bootstraps, nuisance=nuisance, hrf=hrf, at=at, cv=cv, n_splits=n_splits, reduce=reduce,
-        ceiling=ceiling, on_missing=on_missing, device=device, random_state=random_state,
+        n_bootstraps=bootstraps, nuisance=nuisance, residualize=residualize, hrf=hrf, at=at, cv=cv,
+        n_splits=n_splits, select_neuroids=select_neuroids, reduce=reduce, ceiling=ceiling, on_missing=on_missing,
+        device=device, random_state=random_state,
     )
     finish(scores, out)
 

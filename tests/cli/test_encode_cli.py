@@ -26,9 +26,10 @@ def planted(tmp_path, monkeypatch):
     return tmp_path
 
 
-def encode(folder, *args):
-    return CliRunner().invoke(app, ["encode", "m", "--stimuli", "s", "--responses", str(folder / "y.nc"), "--out",
-                                    str(folder / "out.nc"), "--metric", "r.pooled", *args])
+def encode(folder, *args, command="encode"):
+    metric = ["--metric", "r.pooled"] if command == "encode" else []
+    return CliRunner().invoke(app, [command, "m", "--stimuli", "s", "--responses", str(folder / "y.nc"), "--out",
+                                    str(folder / "out.nc"), *metric, *args])
 
 
 @pytest.mark.filterwarnings("ignore::neuroalign.errors.NeuroalignWarning")
@@ -41,6 +42,19 @@ def test_nuisance_is_taken_out_and_noise_is_not_predicted(planted):
     assert score[0] < 0.3 and score[1] > 0.5 and np.isnan(score[2])
     assert (scores.shuffled[0, 0, :2] < 0.3).all() and scores.selected.values.tolist() == [1, 1, 0]
     assert "shuffled" in done.output and na.scores.attrs_of(scores)["leftover"]["m::all"]["mean"] < 0.01
+
+
+@pytest.mark.filterwarnings("ignore::neuroalign.errors.NeuroalignWarning")
+def test_variance_is_parted_without_the_nuisance_and_the_noise(planted, monkeypatch):
+    x = na.extract()["m::all"]
+    monkeypatch.setattr(na, "extract", lambda *a, **k: {"m:one:all": x[:, :1], "m:two:all": x[:, 1:]})
+    done = encode(planted, "--nuisance", "length", "--residualize", "both", "--select-neuroids", "0.5", "--method",
+                  "ridge", "--bootstraps", "0", command="partition")
+    assert done.exit_code == 0, done.output
+    scores = na.scores.load(planted / "out.nc")
+    first = scores.score.sel(space="m:one:all, unique").values[0]
+    assert first[0] < 0.3 and first[1] > 0.5 and np.isnan(first[2])
+    assert scores.selected.values.tolist() == [1, 1, 0] and (scores.part != "nuisance").all()
 
 
 @pytest.mark.filterwarnings("ignore::neuroalign.errors.NeuroalignWarning")
