@@ -202,6 +202,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
              "solver": {r["space"]: r["solver"] for r in results}, "fdr": fdr,
              "nulls": results[0]["null_name"] if n_permutations else None, "n_bootstraps": n_bootstraps,
              "interval": resampling.describe(LEVEL) if resampling else None,
+             "resampled_units": resampling.n_units if resampling else None,
              "blocks": describe_blocks(problem.layout, block), "leftover": leftover_of(results) or None}
     return assemble(results, problem, members, metrics, alone, fdr, attrs)
 

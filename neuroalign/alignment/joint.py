@@ -112,7 +112,8 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
              "leftover": leftover_of([result]) or None,
              "nulls": result["null_name"] if n_permutations else None, "n_bootstraps": n_bootstraps,
              "blocks": describe_blocks(problem.layout, block),
-             "interval": resampling.describe(LEVEL) if resampling else None}
+             "interval": resampling.describe(LEVEL) if resampling else None,
+             "resampled_units": resampling.n_units if resampling else None}
     whole = replace(problem, spaces={label: xr.DataArray(0, coords={"model": label, "layer": "", "stream": "",
                                                                     "depth": np.nan})})
     found = assemble([result], whole, {}, metrics, alone, fdr, attrs)

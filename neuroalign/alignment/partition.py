@@ -115,7 +115,8 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
              "bands": named, "aggregation": {METRIC: "pooled"}, "refine": refine if method == "banded" else None,
              "n_candidates": n_candidates if method == "banded" else None, "n_bootstraps": n_bootstraps,
              "solver": {e["space"]: e["solver"] for e in found["edges"]}, "leftover": leftover or None,
-             "interval": resampling.describe(level) if resampling else "none"}
+             "interval": resampling.describe(level) if resampling else "none",
+             "resampled_units": resampling.n_units if resampling else None}
     return _assemble(problem, [m.label for m in models], parts, found, attrs)
 
 

@@ -48,6 +48,11 @@ class Resampling:
             warn_user(f"intervals rest on {len(units)} {self.kind}: with so few they are rough. More data, "
                       "smaller blocks, or no resamples.", "few-blocks", count=len(units))
 
+    @property
+    def n_units(self) -> int:
+        """Independent units that are drawn."""
+        return self.counts.shape[1]
+
     def sums(self, values: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
         """Sum rows (n_samples, n_targets), all tested ones or some, of each resample: (n_resamples, n_targets)."""
         rows = np.flatnonzero(self.unit >= 0) if rows is None else rows
@@ -84,9 +89,9 @@ class Resampling:
 
     def interval(self, drawn: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the interval of resampled scores (n_resamples, ...), wider where units are few."""
-        return expanded_interval(drawn, self.counts.shape[1], level)
+        return expanded_interval(drawn, self.n_units, level)
 
     def describe(self, level: float) -> str:
         """Say in words what was resampled."""
         return (f"{level:.0%} expanded percentile interval over {len(self.resamples):,} resamples of {self.kind} "
-                f"({self.counts.shape[1]}) of the held-out predictions")
+                f"({self.n_units}) of the held-out predictions")

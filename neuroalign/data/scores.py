@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuroalign.data.tails import expanded_tail
 from neuroalign.errors import check_option, list_ids
 
 __all__ = [
@@ -187,7 +188,9 @@ def diff(scores: xr.Dataset, space: str, other: str, *, level: float = 0.95) -> 
     space, other : str
         Space ids; the result is score(space) - score(other).
     level : float
-        Coverage of the interval.
+        Coverage of the interval. Of resampled predictions (`encode`, `encode_banded`, `partition_variance`) it is an
+        expanded percentile interval, as theirs are (`neuroalign.stats.expanded_interval`, for the units that were
+        resampled: ``attrs["resampled_units"]``), else a percentile interval.
 
     Returns
     -------
@@ -210,10 +213,12 @@ def diff(scores: xr.Dataset, space: str, other: str, *, level: float = 0.95) -> 
     low = high = np.full(shape, np.nan)
     interval = "no interval: resamples were not kept (keep=['bootstrap'])"
     if "bootstrap" in scores:
-        interval = f"paired over the resamples that the two spaces share, {level:.0%}"
+        units = attrs_of(scores).get("resampled_units")
+        interval = (f"paired over the resamples that the two spaces share, {level:.0%}"
+                    + (f", expanded percentile of {units} units" if units else ""))
         resampled = scores["bootstrap"].sel(space=space) - scores["bootstrap"].sel(space=other)
-        tails = [(1 - level) / 2, (1 + level) / 2]
-        low, high = resampled.quantile(tails, dim="resample").transpose("quantile", *delta.dims).values
+        tail = expanded_tail(units, level) if units else (1 - level) / 2
+        low, high = resampled.quantile([tail, 1 - tail], dim="resample").transpose("quantile", *delta.dims).values
     variables = {"score": (dims, delta.values.reshape(shape)),
                  "ci_low": (dims, np.reshape(low, shape)), "ci_high": (dims, np.reshape(high, shape))}
     coords = {d: scores[d] for d in delta.dims} | {"space": [f"{space} - {other}"]}

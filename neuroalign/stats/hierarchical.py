@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from neuroalign.data.tails import expanded_tail
 from neuroalign.errors import check_option
 from neuroalign.stats.random import child_rng
 
@@ -98,10 +99,7 @@ def expanded_interval(drawn, n: int, level: float = 0.95) -> tuple[np.ndarray, n
     >>> round(float(high[0] - low[0]), 1)  # 3.9 for many
     4.8
     """
-    from scipy.stats import norm
-    from scipy.stats import t as student
-
-    tail = norm.cdf(-np.sqrt(n / (n - 1)) * student.ppf((1 + level) / 2, n - 1))
+    tail = expanded_tail(n, level)
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     return low, high
 

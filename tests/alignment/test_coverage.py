@@ -11,7 +11,8 @@ from neuroalign.data import make_features, make_responses
 from neuroalign.simulate.brain import ar_noise
 
 pytestmark = [pytest.mark.slow,
-              pytest.mark.filterwarnings("ignore:the (small|larg)est penalty:neuroalign.errors.NeuroalignWarning")]
+              pytest.mark.filterwarnings("ignore:the (small|larg)est penalty:neuroalign.errors.NeuroalignWarning"),
+              pytest.mark.filterwarnings("ignore:intervals rest on 10 groups:neuroalign.errors.NeuroalignWarning")]
 
 
 def differences(n, seed, n_sites=25, noise=1.5):
@@ -64,3 +65,23 @@ def test_intervals_of_blocks_hold_the_correlation_of_fixed_predictions_in_a_time
         low, high = resampling.interval(drawn, 0.95)
         held.append((low <= truth) & (truth <= high))
     assert least <= np.mean(held) <= most, np.mean(held)
+
+
+def test_intervals_of_paired_differences_hold_the_true_one_where_units_are_few():
+    # 10 groups of 20 rows; two fixed predictions whose correlations with the responses are .6 and .3.
+    rng, held, plain, n = np.random.default_rng(0), [], [], 200
+    ids, labels = [f"s{k:03d}" for k in range(n)], np.repeat(np.arange(10), 20)
+    for _ in range(40):
+        first, second = rng.standard_normal((2, n, 30))
+        Y = 0.6 * first + 0.3 * second + np.sqrt(1 - 0.45) * rng.standard_normal((n, 30))
+        setting = set_up(make_features(first[:, :1], ids, model="m"),
+                         make_responses(Y, ids, [str(k) for k in range(30)]), alphas=[1.0], groups=labels)
+        resampling = Resampling(setting, 1000, None, 0)
+        drawn = [resampling.scores(Y, p, setting.fitter.outer, ["r.pooled"]) for p in (first, second)]
+        made = na.scores.make({"score": (("metric", "space", "neuroid"), np.zeros((1, 2, 30))),
+                               "bootstrap": (("resample", "metric", "space", "neuroid"), np.stack(drawn, 2))},
+                              {"metric": ["r.pooled"], "space": ["a", "b"], "neuroid": np.arange(30)})
+        for found, attrs in ((held, {"resampled_units": resampling.n_units}), (plain, {})):
+            one = na.scores.diff(made.assign_attrs(made.attrs | attrs), "a", "b")
+            found.append((one.ci_low <= 0.3) & (one.ci_high >= 0.3))
+    assert 0.93 <= np.mean(held) <= 0.975 and np.mean(plain) < np.mean(held) - 0.02, (np.mean(held), np.mean(plain))

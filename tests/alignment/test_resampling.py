@@ -53,6 +53,10 @@ def test_two_spaces_are_compared_in_pairs():
     spaces, responses = problem(n=150)
     kept = na.encode(spaces, responses, cv=5, alphas=[1.0], n_bootstraps=400, metric="r.pooled", keep=["bootstrap"])
     gain = results.diff(kept, "a::all", "b::all")
+    low, high = expanded_interval(kept.bootstrap[:, :, 0] - kept.bootstrap[:, :, 1], 150)
+    np.testing.assert_allclose(gain.ci_low[:, 0], low, atol=1e-6)
+    np.testing.assert_allclose(gain.ci_high[:, 0], high, atol=1e-6)
+    assert "95%, expanded percentile of 150 units" in gain.attrs["interval"]
     assert np.all(gain.ci_low > 0)
     wide = kept.ci_high - kept.ci_low
     assert np.all((gain.ci_high - gain.ci_low).values[0, 0] < wide.values[0].sum(0))
