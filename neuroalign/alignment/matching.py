@@ -15,12 +15,13 @@ from neuroalign.alignment.cca import HeldOutRows, whiten
 from neuroalign.alignment.comparison_inputs import match
 from neuroalign.alignment.feature_basis import check_pair, host_of
 from neuroalign.alignment.metrics import get_metric
+from neuroalign.alignment.retrieval import chance_level, matching_accuracy, retrieval_ranks, warn_few
 from neuroalign.data.scores import make
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve, thread_limit, to_numpy
 from neuroalign.stats import child_rng, permutation_p, row_permutations
 
-__all__ = ["METHODS", "local_cka", "match_rows", "match_spaces", "matching_accuracy", "retrieval_ranks"]
+__all__ = ["METHODS", "local_cka", "match_rows", "match_spaces"]
 
 METHODS = ("affine", "procrustes", "local_cka")
 COMPONENTS = (5, 10, 20, 50, 100, 200)
@@ -64,8 +65,9 @@ def match_spaces(features, others, *, method: str | Sequence[str] = "affine", n_
     Dataset
         Scores (metric, space, space_b): ``match.METHOD.assignment`` is the share of queries that the best one-to-one
         assignment pairs rightly, ``match.METHOD.topK`` the share whose partner is among the K most similar, mean of
-        both directions. ``null_mean`` is chance, by counting unless there are permutations; ``n`` the queries of a
-        draw. Attrs ``chosen``: components and shrinkage of each pair, method and draw.
+        both directions. ``null_mean`` is chance and ``null_sd`` its standard error, by counting (that of one draw and
+        direction; of their mean it is no larger) unless there are permutations; ``n`` the queries of a draw, under 20
+        with a warning. Attrs ``chosen``: components and shrinkage of each pair, method and draw.
 
     Raises
     ------
@@ -93,8 +95,9 @@ def match_spaces(features, others, *, method: str | Sequence[str] = "affine", n_
             warn_user(f"match.affine: {list_ids(wide)} have as many features as there are anchors "
                       f"({len(draws[0][0])}) or more, so that a map of whole spaces fits them whatever they are. Match "
                       "in a subspace (n_components=), or by 'procrustes'.", "underdetermined-map", wide)
+        tops = [k for k in TOPS if k < len(draws[0][1])]
+        warn_few(len(draws[0][1]), tops)
     options = {"methods": methods, "n_components": n_components, "reg": reg, "random_state": random_state}
-    tops = [k for k in TOPS if k < len(draws[0][1])]
     with thread_limit(_operations([*models.arrays, *side.arrays])):
         left, right = (_prepare(names, arrays, device) for names, arrays in
                        ((models.names, models.arrays), (side.names, side.arrays)))
@@ -184,54 +187,6 @@ def local_cka(x_anchors, y_anchors, x_queries, y_queries) -> np.ndarray:
     return to_numpy(_local_cka(*tensors))
 
 
-def matching_accuracy(similarity) -> float:
-    """Share of rows that the one-to-one assignment of the largest total similarity pairs with their own column.
-
-    Parameters
-    ----------
-    similarity : array of shape (n, n)
-        Row i and column i belong together.
-
-    Returns
-    -------
-    float
-        1 / n by chance.
-
-    Examples
-    --------
-    >>> matching_accuracy([[0.9, 0.8, 0.0], [0.9, 0.7, 0.1], [0.0, 0.1, 0.2]])
-    0.3333333333333333
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    rows, columns = linear_sum_assignment(np.asarray(similarity), maximize=True)
-    return float((rows == columns).mean())
-
-
-def retrieval_ranks(similarity) -> np.ndarray:
-    """Rank of the partner of each row among all columns: 1 is the most similar, ties take the middle.
-
-    Parameters
-    ----------
-    similarity : array of shape (n, n)
-        Row i and column i belong together; transpose it for the other direction.
-
-    Returns
-    -------
-    array of shape (n,)
-
-    Examples
-    --------
-    >>> retrieval_ranks([[0.9, 0.8, 0.0], [0.9, 0.7, 0.1], [0.2, 0.2, 0.2]]).tolist()
-    [1.0, 2.0, 2.0]
-    """
-    similarity = np.asarray(similarity)
-    if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
-        raise ValueError(f"similarity: got shape {similarity.shape}, expected a square matrix of paired rows.")
-    own = similarity.diagonal()[:, None]
-    return (similarity > own).sum(1) + ((similarity == own).sum(1) + 1) / 2
-
-
 def _prepare(names, arrays, device) -> list[HeldOutRows]:
     prepared = [HeldOutRows.of(np.asarray(v), device) for v in arrays]
     lost = [name for name, rows in zip(names, prepared) if not rows.usable]
@@ -271,9 +226,9 @@ def _assemble(methods, tops, models, side, scores, null, keep, attrs) -> xr.Data
     metrics = [get_metric(f"match.{m}.{ask}") for m in methods for ask in ["assignment", *(f"top{k}" for k in tops)]]
     draws = np.moveaxis(scores.reshape(*scores.shape[:3], -1), (2, 3), (0, 1))
     shape, n = draws.shape[1:], attrs["n_queries"]
-    chance = np.array([1 / n, *(k / n for k in tops)] * len(methods))[:, None, None]
+    chance, error = (np.broadcast_to(np.tile(v, len(methods))[:, None, None], shape) for v in chance_level(n, tops))
     dims = ("metric", "space", "space_b")
-    found = {"score": draws.mean(0), "null_mean": np.broadcast_to(chance, shape), "n": np.full(shape, float(n))}
+    found = {"score": draws.mean(0), "null_mean": chance, "null_sd": error, "n": np.full(shape, float(n))}
     kept = {"fold_score": (("fold", *dims), draws)} if "fold_score" in keep else {}
     if null is not None:
         null = np.moveaxis(null.reshape(*null.shape[:3], -1), 3, 1)

@@ -105,7 +105,7 @@ def _read_choices(path: Path, read_triplets, odd_one_out, two_afc):
 
 
 def _print_pairs(scores) -> None:
-    """One row a pair, the best retrieval first, with chance in the title; then what geometry foretells."""
+    """One row a pair, the best retrieval first, chance and its error in the title; then what geometry foretells."""
     from neuroalign.alignment import foretell
     from neuroalign.cli.tables import print_table
     from neuroalign.data import scores as score_tools
@@ -114,13 +114,15 @@ def _print_pairs(scores) -> None:
     names = [str(m) for m in scores["metric"].values]
     wide = frame.pivot(index=["space", "space_b"], columns="metric", values="score")[names].reset_index()
     asked = [m for m in names if m.startswith("match.")]
-    chance = frame[frame["metric"].isin(asked)].groupby("metric")["null_mean"].first()
+    by_metric = frame[frame["metric"].isin(asked)].groupby("metric")
+    chance, error = (by_metric[k].first() for k in ("null_mean", "null_sd"))
     outcome = next((m for m in asked if m.endswith("top5") and chance[m] < 0.2), f"{asked[0].rsplit('.', 1)[0]}.top1")
     about = score_tools.attrs_of(scores)
-    said = ", ".join(f"{m.split('.', 1)[1]} {chance[m]:.3g}" for m in asked)
+    said = ", ".join(f"{m.split('.', 1)[1]} {chance[m]:.3g} ± {error[m]:.2g}" for m in asked)
     shown = wide.sort_values(outcome, ascending=False).head(40)
     print_table(shown, title=f"{len(wide)} pairs{', best 40' if len(wide) > 40 else ''}; {about['n_anchors']} anchors, "
-                             f"{about['n_queries']} queries, {about['n_draws']} draws. Chance: {said}")
+                             f"{about['n_queries']} queries, {about['n_draws']} draws. "
+                             f"Chance ± its standard error: {said}")
     sides = [len(set(scores[c].values)) for c in ("model", "model_b")]
     if min(sides) > 1 and len(wide) >= 4:
         print_table(foretell(scores, outcome=outcome), title=f"Does geometry foretell {outcome}? Rank correlation over "

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from neuroalign.alignment.comparison_inputs import match
-from neuroalign.alignment.matching import retrieval_ranks
+from neuroalign.alignment.retrieval import retrieval_ranks
 from neuroalign.errors import check_option, list_ids
 from neuroalign.linalg import resolve, thread_limit, to_numpy, to_tensor
 from neuroalign.probes.contrastive_losses import clip

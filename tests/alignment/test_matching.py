@@ -150,11 +150,25 @@ def test_published_image_and_text_embeddings(mirror):
 
 
 def test_a_map_of_whole_spaces_from_few_anchors_is_warned_of():
-    x, y = planted(60)
+    x, y = planted(65)
     with pytest.warns(na.errors.NeuroalignWarning, match=r"'a::all' have as many features as there are anchors \(45\)"):
-        found = match_spaces(*labelled(x, y), n_components=None)
+        found = match_spaces(*labelled(x, y), n_queries=20, n_components=None)
     assert "underdetermined-map" in found.attrs["warnings"]
-    match_spaces(*labelled(x, y), n_components=5, reg=0.1)
+    match_spaces(*labelled(x, y), n_queries=20, n_components=5, reg=0.1)
+
+
+def test_few_queries_are_warned_of_with_chance_and_its_standard_error():
+    x, y = planted(n=48)
+    words = r"match: 12 queries a draw tell little: chance .* is assignment 0.0833 ± 0.083, top1 0.0833 ± 0.08, "
+    with pytest.warns(na.errors.NeuroalignWarning, match=words):
+        found = match_spaces(*labelled(x, y), n_draws=1)
+    assert "few-queries" in found.attrs["warnings"]
+    rng, hits = np.random.default_rng(0), []
+    for _ in range(3000):
+        similarity = rng.standard_normal((12, 12))
+        hits.append([matching_accuracy(similarity), *((retrieval_ranks(similarity) <= k).mean() for k in (1, 5, 10))])
+    np.testing.assert_allclose(found.null_mean.values[:, 0, 0], np.mean(hits, 0), atol=0.01)
+    np.testing.assert_allclose(found.null_sd.values[:, 0, 0], np.std(hits, 0), rtol=0.06)
 
 
 def test_missing_stimuli_are_an_error_or_dropped():
@@ -166,6 +180,7 @@ def test_missing_stimuli_are_an_error_or_dropped():
     assert na.scores.attrs_of(found)["n_stimuli"] == 99
 
 
+@pytest.mark.filterwarnings("ignore:match. 10 queries a draw tell little:neuroalign.errors.NeuroalignWarning")
 @pytest.mark.parametrize("change, words", [
     ({"n_queries": 1}, "got 1 and 39 of 40 stimuli, expected at least 2 queries"),
     ({"n_queries": 20, "n_anchors": 30}, "got 20 and 30 of 40"),
@@ -180,6 +195,7 @@ def test_wrong_options_are_explained(change, words):
         match_spaces(*labelled(*planted(40)), **change)
 
 
+@pytest.mark.filterwarnings("ignore:match. 1. queries a draw tell little:neuroalign.errors.NeuroalignWarning")
 def test_nan_constant_and_non_square_input_is_explained():
     x, y = planted(40)
     x[3, 0] = np.nan
