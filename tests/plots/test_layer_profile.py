@@ -28,6 +28,12 @@ def test_lines_hold_the_scores(layered, pixels):
     pixels(figure)
 
 
+def test_the_lens_says_that_it_reads_the_token_that_the_model_predicts(layered):
+    for metric, label in (("lens.p.predicted", "p(predicted token)"), ("lens.rank", "rank of the predicted token")):
+        figure = layer_profile(layered().assign_coords(metric=[metric]))
+        assert figure.axes[0].get_ylabel() == f"{label}, read off this layer"
+
+
 def test_significant_layers_are_filled(layered):
     scores = layered(models=("net",), seeds=0, flat=False)
     axis = layer_profile(scores).axes[0]
