@@ -11,7 +11,7 @@ import torch
 
 from neuroalign.alignment.lagged_series import LaggedSeries, Part, Sums
 from neuroalign.alignment.ridge import ALPHAS, SMALL
-from neuroalign.alignment.ridge_inputs import TargetBlock, check_alphas, check_inner, check_targets
+from neuroalign.alignment.ridge_inputs import TargetBlock, check_alphas, check_inner, check_targets, empty_like_targets
 from neuroalign.linalg import eigh_psd, needs_float64, resolve, rows_per_chunk, to_numpy
 
 __all__ = ["LaggedPlan", "plan_lagged"]
@@ -108,13 +108,13 @@ class LaggedPlan:
     def predict_with_loss(self, Y, rows=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `predict`, and the inner error of each target at its best penalty; see `RidgePlan`."""
         n_targets = np.shape(Y)[1]
-        prediction = np.empty((len(self._test_rows), n_targets), np.float32)
+        prediction = empty_like_targets(Y, len(self._test_rows))
         best, least = np.empty(n_targets), np.full(n_targets, np.nan)
         for part, block, weights, alpha, loss in self._solve(Y, rows):
             offset = -(self._whole.mean @ weights)
             for where, window in self._series.chunks(self._test_rows):
-                values = to_numpy(torch.addmm(offset, window, weights)) * block.sd + block.mean
-                prediction[where, part] = np.where(block.valid, values, np.nan)
+                predicted = block.restore(torch.addmm(offset, window, weights))
+                prediction[where, part] = predicted if torch.is_tensor(prediction) else to_numpy(predicted)
             best[part] = np.where(block.valid, alpha, np.nan)
             if loss is not None:
                 least[part] = loss.min(0)

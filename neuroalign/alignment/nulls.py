@@ -15,7 +15,7 @@ from neuroalign.alignment.residuals import Residuals
 from neuroalign.alignment.ridge import RidgePlan, operations, plan_ridge
 from neuroalign.alignment.scoring import moments, score_moments
 from neuroalign.alignment.table import Table
-from neuroalign.linalg import free_memory, thread_limit
+from neuroalign.linalg import free_memory, thread_limit, to_numpy, to_tensor
 from neuroalign.stats import Folds, at_least
 
 __all__ = ["Fit", "Fitter", "Tally", "fill_flat", "null_by_features", "null_by_responses", "residuals_of"]
@@ -109,10 +109,11 @@ class Fitter:
         at_edge = np.zeros((2, n_targets))
         smallest, largest = self.alphas.min(), self.alphas.max()
         for fold, (train, test) in enumerate(self.outer):
-            plan, y = self.plan(X, fold), self.targets(X, Y, fold)
+            plan, y = self.plan(X, fold), self.on_device(self.targets(X, Y, fold))
             predicted, best[fold] = plan.predict(y, train)
             predicted = fill_flat(predicted, y, train)
             sums[fold] = moments(y[test], predicted)
+            predicted = to_numpy(predicted) if torch.is_tensor(predicted) else predicted
             self.leave_out(fold, sums[fold], predicted, best[fold])
             low, high = plan.limits
             at_edge[0] += (best[fold] == smallest) & (smallest > low)
@@ -134,6 +135,12 @@ class Fitter:
     def targets(self, X, Y: np.ndarray, fold: int) -> np.ndarray:
         """Return the targets that a fold is fitted to and scored by: residuals, where those were asked for."""
         return Y if self.residuals is None or self._is_nuisance(X) else self.residuals.targets(Y, fold)
+
+    def on_device(self, Y: np.ndarray):
+        """Return targets on the GPU, where there is one, with room: there they are permuted, fitted and scored."""
+        if self.device.type != "cuda" or 4 * Y.nbytes > free_memory(self.device):
+            return Y
+        return to_tensor(Y, self.device, torch.float64 if Y.dtype == np.float64 else torch.float32)
 
     def measured(self, X, Y: np.ndarray) -> np.ndarray:
         """Return the targets that the predictions of all folds are held against."""
@@ -215,7 +222,7 @@ class Tally:
 def null_by_responses(fitter: Fitter, X, Y: np.ndarray, orders: np.ndarray, metrics, tally: Tally) -> None:
     """Permute the rows of the responses; the decompositions of the design serve every permutation."""
     n_folds, n_targets = len(fitter.outer), Y.shape[1]
-    plans = fitter.plans_of(X)
+    plans, Y = fitter.plans_of(X), fitter.on_device(Y)
     size = 1 if plans else max(1, BUDGET // (n_folds * 6 * n_targets * 8))
     for start in range(0, len(orders), size):
         batch = orders[start:start + size]
@@ -255,7 +262,8 @@ def residuals_of(fitter: Fitter, design: Design) -> Residuals | None:
 
 def fill_flat(predicted, Y, train):
     """Predict the training mean of a target that does not vary in the training rows of this fold."""
-    flat = np.isnan(predicted[0])
+    flat = predicted[0] != predicted[0]  # NaN, of an array or a tensor
     if flat.any():
-        predicted[:, flat] = Y[train][:, flat].mean(0)
+        mean = Y[train][:, flat].mean(0)
+        predicted[:, flat] = mean.to(predicted.dtype) if torch.is_tensor(mean) else mean
     return predicted

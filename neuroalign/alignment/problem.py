@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 import xarray as xr
 
 from neuroalign.alignment.designs import Design, EventTiming, make_designs, make_nuisance, match_rows
@@ -15,13 +16,16 @@ from neuroalign.alignment.reduction import parse_reduction
 from neuroalign.alignment.reliability import Reliability, find_reliability
 from neuroalign.alignment.residuals import make_residuals
 from neuroalign.alignment.ridge import ALPHAS
+from neuroalign.alignment.ridge_inputs import TargetBlock
 from neuroalign.alignment.splits import Layout, make_layout, nested_folds
 from neuroalign.data import sample_dim, validate_responses
 from neuroalign.errors import check_option, list_ids, warn_user
 from neuroalign.features.delays import delay_range, delay_samples, series_clock
-from neuroalign.linalg import resolve
+from neuroalign.linalg import resolve, to_numpy
 
 __all__ = ["Problem", "Targets", "set_up"]
+
+COLUMNS = 4096  # targets that are standardised at a time
 
 
 @dataclass(frozen=True)
@@ -114,18 +118,19 @@ class Targets:
         self.ids = responses["stimulus_id"].values if named else np.arange(responses.sizes[dim])
         ordered = responses.transpose(dim, *self.dims)
         self.shape = ordered.shape[1:]
-        flat = np.asarray(ordered.values, dtype=np.float64).reshape(ordered.shape[0], -1)
-        finite = np.isfinite(flat).all(0)
-        known = np.where(finite, flat, 0.0)
-        mean, sd = known.mean(0), known.std(0)
-        constant = finite & ~(sd > 1e-7 * np.abs(mean))
-        self.usable = finite & ~constant
+        flat = ordered.values.reshape(ordered.shape[0], -1)
+        # Blocks of columns, so that float64 copies of all targets are never held.
+        parts = [flat[:, start:start + COLUMNS] for start in range(0, flat.shape[1], COLUMNS)]
+        finite = np.concatenate([np.isfinite(part).all(0) for part in parts])
+        blocks = [TargetBlock.of(part, torch.empty(0)) for part in parts]
+        self.usable = np.concatenate([block.valid for block in blocks])
         self._warn(responses, ~finite, "nan-target", "hold NaN or infinite values")
-        self._warn(responses, constant, "constant-target", "are constant")
+        self._warn(responses, finite & ~self.usable, "constant-target", "are constant")
         if not self.usable.any():
             raise ValueError("responses: every neuroid is NaN or constant; there is nothing to predict.")
-        self.mean, self.sd = mean[self.usable], sd[self.usable]
-        self.values = ((flat[:, self.usable] - self.mean) / self.sd).astype(np.float32)
+        self.mean, self.sd = (np.concatenate([getattr(block, name)[block.valid] for block in blocks])
+                              for name in ("mean", "sd"))
+        self.values = np.concatenate([to_numpy(block.values)[:, block.valid] for block in blocks], 1)
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Put values of the usable columns (last axis) back in place, shape (..., neuroid[, time_bin])."""

@@ -16,6 +16,7 @@ from neuroalign.alignment.ridge_inputs import (
     check_alphas,
     check_inner,
     check_targets,
+    empty_like_targets,
     prepare_design,
     read_blocks,
 )
@@ -162,13 +163,14 @@ class RidgePlan:
 
         Parameters
         ----------
-        Y : array of shape (n_samples, n_targets)
+        Y : array or tensor of shape (n_samples, n_targets)
+            A tensor may lie on any device.
         rows : array of int, optional
             Use ``Y[rows]``.
 
         Returns
         -------
-        prediction : float32 array of shape (n_test, n_targets)
+        prediction : float32 array, or tensor on the device of `Y`, of shape (n_test, n_targets)
             NaN for targets that hold NaN or are constant.
         best_alpha : array of shape (n_targets,)
         """
@@ -180,12 +182,12 @@ class RidgePlan:
         NaN where there was no choice, of one penalty.
         """
         n_targets = np.shape(Y)[1]
-        prediction = np.empty((len(self._whole.rows), n_targets), np.float32)
+        prediction = empty_like_targets(Y, len(self._whole.rows))
         best_alpha, least = np.empty(n_targets), np.full(n_targets, np.nan)
         for part, block in self._chunks(Y, rows):
             weights, best, loss = self._solve(block.values)
-            values = to_numpy(self._whole.rows @ weights) * block.sd + block.mean
-            prediction[:, part] = np.where(block.valid, values, np.nan)
+            predicted = block.restore(self._whole.rows @ weights)
+            prediction[:, part] = predicted if torch.is_tensor(prediction) else to_numpy(predicted)
             best_alpha[part] = np.where(block.valid, self.alphas[to_numpy(best)], np.nan)
             if loss is not None:
                 least[part] = to_numpy(loss.amin(0))

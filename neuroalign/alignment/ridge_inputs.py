@@ -9,7 +9,8 @@ import torch
 from neuroalign.errors import list_ids
 from neuroalign.linalg import standardisation, to_numpy, to_tensor, widest
 
-__all__ = ["TargetBlock", "check_alphas", "check_inner", "check_targets", "prepare_design", "read_blocks"]
+__all__ = ["TargetBlock", "check_alphas", "check_inner", "check_targets", "empty_like_targets", "prepare_design",
+           "read_blocks"]
 
 COLUMNS = 4096  # columns of a memory map that are read at a time
 
@@ -29,6 +30,8 @@ class TargetBlock:
     mean: np.ndarray
     sd: np.ndarray
     valid: np.ndarray
+    _mean: torch.Tensor
+    _sd: torch.Tensor
 
     @classmethod
     def of(cls, block, like: torch.Tensor) -> "TargetBlock":
@@ -41,8 +44,12 @@ class TargetBlock:
         sd = var.sqrt()
         valid = finite & (sd > 1e-7 * mean.abs()) & (sd > 0)
         values = ((wide - mean) / torch.where(valid, sd, torch.inf)).to(like.dtype)
-        mean, sd = (to_numpy(x).astype(np.float64) for x in (mean, sd))
-        return cls(values, mean, sd, to_numpy(valid))
+        host = (to_numpy(x).astype(np.float64) for x in (mean, sd))
+        return cls(values, *host, to_numpy(valid), mean, torch.where(valid, sd, torch.nan))
+
+    def restore(self, values: torch.Tensor) -> torch.Tensor:
+        """Bring predictions back into the units of the targets, in float32; NaN for those that are not valid."""
+        return torch.addcmul(self._mean, values.to(self._sd.dtype), self._sd).float()
 
 
 def prepare_design(X, X_test, standardize, device, dtype):
@@ -88,6 +95,12 @@ def check_targets(Y, rows, n_samples) -> int:
     if n_rows != n_samples:
         raise ValueError(f"Y: {n_rows} rows, X has {n_samples}.")
     return np.shape(Y)[1]
+
+
+def empty_like_targets(Y, n_rows: int):
+    """Return room for predictions of the targets: a float32 array, or a tensor where `Y` is one."""
+    shape = (n_rows, np.shape(Y)[1])
+    return torch.empty(shape, device=Y.device) if torch.is_tensor(Y) else np.empty(shape, np.float32)
 
 
 def check_alphas(alphas) -> np.ndarray:

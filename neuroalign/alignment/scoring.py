@@ -1,8 +1,10 @@
 """Encoding scores from sums over test rows: one small array a fold serves every metric, pooled or by fold."""
 
 import numpy as np
+import torch
 
 from neuroalign.errors import check_option
+from neuroalign.linalg import to_numpy, to_tensor, widest
 
 __all__ = ["ENCODING_METRICS", "fold_scores", "moments", "score_moments"]
 
@@ -12,13 +14,18 @@ def moments(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    target, prediction : array of shape (n_rows, n_targets)
+    target, prediction : array or tensor of shape (n_rows, n_targets)
+        Tensors are summed up where they lie.
 
     Returns
     -------
     float64 array of shape (6, n_targets)
         Number of rows, sums of y, y², p, p² and yp.
     """
+    if torch.is_tensor(prediction):
+        y, p = (to_tensor(a, prediction.device, widest(prediction.device)) for a in (target, prediction))
+        sums = torch.stack([y.sum(0), (y * y).sum(0), p.sum(0), (p * p).sum(0), (y * p).sum(0)])
+        return np.concatenate([np.full((1, y.shape[1]), len(y), float), to_numpy(sums)])
     y, p = np.asarray(target, np.float64), np.asarray(prediction, np.float64)
     return np.stack([np.full(y.shape[1], len(y), float), y.sum(0), np.einsum("ij,ij->j", y, y), p.sum(0),
                      np.einsum("ij,ij->j", p, p), np.einsum("ij,ij->j", y, p)])

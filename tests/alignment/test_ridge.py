@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge, RidgeCV
 
 from neuroalign.alignment.ridge import plan_ridge, ridge_cv
+from neuroalign.alignment.scoring import moments
 from neuroalign.stats import make_folds
 
 ALPHAS = np.logspace(-1, 5, 7)
@@ -185,6 +186,11 @@ def test_the_plan_serves_permuted_targets_and_memory_maps(tmp_path, shape):
     prediction, best = plan.predict(Y, order)
     np.testing.assert_array_equal(best, again.best_alpha)
     np.testing.assert_allclose(prediction, again.predict(X[:5]), atol=1e-3 * Y.std())
+    held, best_held = plan.predict(torch.as_tensor(Y), order)
+    assert torch.is_tensor(held)
+    np.testing.assert_array_equal(held.numpy(), prediction)
+    np.testing.assert_array_equal(best_held, best)
+    np.testing.assert_allclose(moments(torch.as_tensor(Y[:5]), held), moments(Y[:5], prediction), rtol=1e-12)
 
 
 def test_numpy_torch_and_xarray_give_the_same():

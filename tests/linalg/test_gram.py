@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroalign.linalg import eigenbasis, needs_float64, second_moment, surely_needs_float64, standardisation
+from neuroalign.linalg import eigenbasis, needs_float64, second_moment, standardisation, surely_needs_float64
 
 
 def design(n, p, seed=0):
@@ -32,7 +32,8 @@ def test_the_basis_rebuilds_the_kernels(n, p, standardize, dual, seed):
     scale = np.abs(A @ A.T).max()
     np.testing.assert_allclose(found.basis @ found.basis.T, A @ A.T, atol=1e-9 * scale)
     np.testing.assert_allclose(found.rows @ found.basis.T, B @ A.T, atol=1e-7 * scale)
-    np.testing.assert_allclose(found.basis @ functools.reduce(torch.matmul, found.axes).T, A, atol=1e-7 * np.sqrt(scale))
+    axes = functools.reduce(torch.matmul, found.axes)
+    np.testing.assert_allclose(found.basis @ axes.T, A, atol=1e-7 * np.sqrt(scale))
     np.testing.assert_allclose(found.basis.square().sum(0), found.values, atol=1e-9 * scale)
 
 
