@@ -1,6 +1,7 @@
 """Banded ridge: neuroalign beside himalaya, on the same data, folds, penalties and candidates.
 
     python benchmarks/banded.py --case P --case D --repeats 5 --out benchmarks/banded.json
+    python benchmarks/banded.py --case P --case D --device cuda --out benchmarks/banded_cuda.json
 
 Every repeat runs the methods one after the other in one process with the same number of threads; CPU seconds and
 wall seconds are recorded, and the cross-validated errors of all candidates are compared. himalaya's multiple-kernel
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from encode import machine, measure
+from encode import clock, machine, measure, spread, use_device
 
 from neuroalign.alignment.banded import band_candidates, banded_ridge_cv
 from neuroalign.stats import make_folds
@@ -43,10 +44,10 @@ def make_data(n, widths, t, seed=0):
     return Xs, np.vstack([Y, -Y]).astype(np.float32), rows
 
 
-def ours(Xs, Y, alphas, gammas, folds):
+def ours(Xs, Y, alphas, gammas, folds, device="cpu"):
     """`banded_ridge_cv`, without standardisation, as the peers have none."""
     return banded_ridge_cv(Xs, Y, alphas=alphas, n_candidates=gammas, inner_folds=folds, standardize=False,
-                           device="cpu").loss
+                           device=device).loss
 
 
 def group_ridge(Xs, Y, alphas, gammas, folds, batch=None):
@@ -55,17 +56,19 @@ def group_ridge(Xs, Y, alphas, gammas, folds, batch=None):
 
     params = {"n_iter": gammas, "alphas": alphas, "progress_bar": False, "warn": False, "n_targets_batch": batch}
     model = GroupRidgeCV(groups="input", solver_params=params, cv=folds).fit([torch.as_tensor(X) for X in Xs], Y)
-    return -np.asarray(model.cv_scores_)
+    return -np.asarray(torch.as_tensor(model.cv_scores_).cpu())
 
 
 def kernel_ridge(Xs, Y, alphas, gammas, folds, batch=None):
     """himalaya's MultipleKernelRidgeCV on its torch backend; the kernels are part of the time."""
+    from himalaya.backend import get_backend
     from himalaya.kernel_ridge import MultipleKernelRidgeCV
 
-    kernels = torch.stack([torch.as_tensor(X) @ torch.as_tensor(X).T for X in Xs])
+    Xs = [get_backend().asarray(X) for X in Xs]
+    kernels = torch.stack([X @ X.T for X in Xs])
     params = {"n_iter": gammas, "alphas": alphas, "progress_bar": False, "n_targets_batch": batch}
     model = MultipleKernelRidgeCV(kernels="precomputed", solver_params=params, cv=folds).fit(kernels, Y)
-    return -np.asarray(model.cv_scores_)
+    return -np.asarray(torch.as_tensor(model.cv_scores_).cpu())
 
 
 METHODS = {
@@ -77,11 +80,8 @@ METHODS = {
 }
 
 
-def run(case, repeats, threads, methods):
-    from himalaya.backend import set_backend
-
-    set_backend("torch")
-    torch.set_num_threads(threads)
+def run(case, repeats, threads, methods, device):
+    use_device(threads, device)
     n, widths, t = CASES[case]
     Xs, Y, folds = make_data(n, widths, t)
     alphas = np.logspace(-1, 8, N_ALPHAS).astype(np.float32)
@@ -89,23 +89,22 @@ def run(case, repeats, threads, methods):
     gammas = (gammas / gammas.sum(1, keepdims=True)).astype(np.float32)
     records = {name: {"wall_s": [], "cpu_s": []} for name in methods}
     losses = {}
+    called = {name: partial(ours, device=device) if METHODS[name] is ours else METHODS[name] for name in methods}
     for _ in range(repeats):
-        for name in methods:
-            wall, cpu, losses[name] = measure(METHODS[name], Xs, Y, alphas, gammas, folds)
+        for name, method in called.items():
+            wall, cpu, losses[name] = measure(method, Xs, Y, alphas, gammas, folds)
             records[name]["wall_s"].append(round(wall, 3))
             records[name]["cpu_s"].append(round(cpu, 3))
     first = next(iter(METHODS))
     for name, record in records.items():
-        ratios = np.array(record["cpu_s"]) / np.array(records[first]["cpu_s"])
-        record["cpu_ratio"] = {"median": round(float(np.median(ratios)), 2),
-                               "range": [round(float(ratios.min()), 2), round(float(ratios.max()), 2)]}
+        record["ratio"] = spread(np.array(record[clock(device)]) / np.array(records[first][clock(device)]))
         apart = np.abs(losses[name] / losses[first] - 1)
         record["cv_error_apart"] = {"median": float(np.median(apart)), "most": float(apart.max())}
         record["best_cv_error_apart"] = float(np.abs(losses[name].min(0) / losses[first].min(0) - 1).max())
         print(f"{case} {name}: cpu {np.median(record['cpu_s']):.2f} s, wall {np.median(record['wall_s']):.2f} s, "
-              f"ratio {record['cpu_ratio']}, cross-validated errors apart by at most {apart.max():.1e}")
+              f"ratio {record['ratio']}, cross-validated errors apart by at most {apart.max():.1e}")
     return {"case": case, "n": n, "widths": widths, "t": t, "alphas": N_ALPHAS, "candidates": N_CANDIDATES,
-            "folds": N_FOLDS, "threads": threads, "methods": records}
+            "folds": N_FOLDS, "threads": threads, "device": device, "ratio_of": clock(device), "methods": records}
 
 
 if __name__ == "__main__":
@@ -113,11 +112,13 @@ if __name__ == "__main__":
     parser.add_argument("--case", choices=CASES, action="append")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--commit", help="where the machine has no repository to ask")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     chosen = list(dict.fromkeys([next(iter(METHODS)), *options.methods]))
-    result = {"machine": machine(), "results": [run(case, options.repeats, options.threads, chosen)
-                                               for case in options.case or ["P"]]}
+    results = [run(case, options.repeats, options.threads, chosen, options.device) for case in options.case or ["P"]]
+    result = {"machine": machine(options.commit), "results": results}
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")

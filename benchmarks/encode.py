@@ -178,23 +178,23 @@ def run(case, repeats, threads, methods, device):
             records[name]["cpu_s"].append(round(cpu, 3))
             if found:
                 records[name] |= agreement(np.asarray(found[0], float), alphas, loss)
-    floor, own = (np.array(records[name][_clock(device)]) for name in ("products", "neuroalign.ridge_cv"))
+    floor, own = (np.array(records[name][clock(device)]) for name in ("products", "neuroalign.ridge_cv"))
     for name, record in records.items():
         record["peak_mb"] = peak_growth(called[name], X, Y, alphas, folds)
-        record["ratio"] = _spread(np.array(record[_clock(device)]) / own)
+        record["ratio"] = spread(np.array(record[clock(device)]) / own)
         print(f"{case} {name}: cpu {np.median(record['cpu_s']):.2f} s, wall {np.median(record['wall_s']):.2f} s, "
               f"ratio {record['ratio']}, alphas equal {record.get('alphas_equal', np.nan):.4f}, within regret 1e-5 "
               f"{record.get('within_regret', np.nan):.4f}, memory {record['peak_mb']} MB", flush=True)
-    print(f"{case}: {_spread(own / floor)} times the products")
+    print(f"{case}: {spread(own / floor)} times the products")
     return {"case": case, "n": n, "p": p, "t": t, "alphas": N_ALPHAS, "folds": N_FOLDS, "threads": threads,
-            "device": device, "ratio_of": _clock(device), "over_products": _spread(own / floor), "methods": records}
+            "device": device, "ratio_of": clock(device), "over_products": spread(own / floor), "methods": records}
 
 
-def _clock(device):
+def clock(device):
     return "wall_s" if device == "cuda" else "cpu_s"
 
 
-def _spread(ratios):
+def spread(ratios):
     return {"median": round(float(np.median(ratios)), 2),
             "range": [round(float(ratios.min()), 2), round(float(ratios.max()), 2)]}
 
@@ -237,11 +237,11 @@ def run_layers(case, repeats, threads, n_layers, device):
             found[name]["wall_s"].append(round(wall, 2))
             found[name]["cpu_s"].append(round(cpu, 2))
             print(case, name, f"cpu {cpu:.1f} s, wall {wall:.1f} s", flush=True)
-    one, many, other = (np.array(record[_clock(device)]) for record in found.values())
+    one, many, other = (np.array(record[clock(device)]) for record in found.values())
     return {"case": case, "n": n, "p": p, "sites": t // n_bins, "bins": n_bins, "layers": n_layers, "threads": threads,
-            "device": device, "ratio_of": _clock(device), "methods": found,
-            "a_layer_of_many_over_one_layer": _spread(many / n_layers / one),
-            "himalaya_over_ours_a_layer": _spread(other / (many / n_layers)),
+            "device": device, "ratio_of": clock(device), "methods": found,
+            "a_layer_of_many_over_one_layer": spread(many / n_layers / one),
+            "himalaya_over_ours_a_layer": spread(other / (many / n_layers)),
             "peak_mb": {"one layer": peak_growth(ours, layers[:1]), "three layers": peak_growth(ours, layers[:3])}}
 
 
@@ -265,7 +265,7 @@ def run_permutations(case, threads, n_permutations, device):
     return {"case": case, "n": n, "p": p, "targets": t, "outer_folds": 5, "threads": threads, "device": device,
             "permutations_run": n_permutations, "fit_cpu_s": round(cpu, 2), "fit_wall_s": round(wall, 2),
             "one_permutation": each, "thousand_permutations_of_43600_targets_h":
-                round(1000 * each[_clock(device)] * 43600 / t / 3600, 2)}
+                round(1000 * each[clock(device)] * 43600 / t / 3600, 2)}
 
 
 def agreement(best, alphas, loss):
