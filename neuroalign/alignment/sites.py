@@ -194,16 +194,23 @@ def count_sites(tests: Sequence[xr.Dataset] | xr.Dataset, *, by: str | Sequence[
         share_strict, mean_difference (where tested); and, apart from all of these, ``default`` and ``default_other``:
         sites where only one side passed on validation, in any condition.
 
+    Raises
+    ------
+    ValueError
+        Scores that lack what `site_tests` gives (those of an older version may), conditions of different neuroids, or
+        neuroids without the coord to count by.
+
     Examples
     --------
     ``na.alignment.count_sites([by_words, by_cuts], by="subject")``
     """
     tests = [tests] if isinstance(tests, xr.Dataset) else list(tests)
+    by = [by] if isinstance(by, str) else list(by)
+    _check_tests(tests, by)
     ids = tests[0]["neuroid"].values
     for one in tests[1:]:
         if list(one["neuroid"].values) != list(ids) or list(one["space"].values) != list(tests[0]["space"].values):
             raise ValueError("tests: the conditions are of different neuroids or comparisons. Test the same in each.")
-    by = [by] if isinstance(by, str) else list(by)
     rows = []
     for space in tests[0]["space"].values:
         q, p, gain = (np.array([t[k].sel(space=space).values[0] for t in tests]) for k in ("q", "p", "score"))
@@ -223,6 +230,22 @@ def count_sites(tests: Sequence[xr.Dataset] | xr.Dataset, *, by: str | Sequence[
                          "mean_difference": part["gain"].mean(),
                          **{k: int(part[k].sum()) for k in ("default", "default_other")}})
     return pd.DataFrame(rows)
+
+
+def _check_tests(tests, by) -> None:
+    """Raise where Scores are not what `count_sites` can count."""
+    for k, one in enumerate(tests):
+        missing = [v for v in ("score", "p", "q", "default_winner") if v not in one]
+        missing += [d for d in ("neuroid", "space") if d not in one.dims]
+        if missing:
+            made_by = results.attrs_of(one).get("analysis")
+            raise ValueError(f"tests: the Scores of condition {k} (analysis {made_by!r}) lack {list_ids(missing)}, "
+                             "expected what `site_tests` returns. Files of older versions may lack them: make them "
+                             "again by na.alignment.site_tests(scores, comparisons).")
+    unknown = [b for b in by if b not in tests[0].coords or tests[0][b].dims != ("neuroid",)]
+    if unknown:
+        have = [str(c) for c in tests[0].coords if tests[0][c].dims == ("neuroid",)]
+        raise ValueError(f"by: no coord {list_ids(unknown)} of the neuroids, expected one of {', '.join(have)}.")
 
 
 def _allowed_bins(scores, bins) -> np.ndarray:
