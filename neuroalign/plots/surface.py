@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-from neuroalign.errors import check_option
+from neuroalign.errors import check_option, list_ids
 from neuroalign.plots.style import Figure, new_figure, styled
 
 __all__ = ["on_fsaverage", "surface"]
@@ -30,9 +30,10 @@ def surface(image, *, q=None, alpha: float = 0.05, flat: bool = True, label: str
 
     Parameters
     ----------
-    image : SurfaceImage, Nifti1Image, path, or mapping of "left" and "right" to array of shape (10242,)
+    image : SurfaceImage, Nifti1Image, path, or mapping of "left", "right" or both to array of shape (10242,)
         On fsaverage5, or a volume in MNI space, which is sampled between the white and the pial surface. Scores are
-        painted into one by the masker that read the recording. NaN and, in volumes, 0 are not drawn.
+        painted into one by the masker that read the recording. NaN and, in volumes, 0 are not drawn. Of a surface with
+        one hemisphere, this is drawn alone.
     q : as `image`, optional
         Vertices with q of `alpha` or more are not drawn.
     alpha : float
@@ -61,21 +62,25 @@ def surface(image, *, q=None, alpha: float = 0.05, flat: bool = True, label: str
     values = on_fsaverage(image, "image")
     if q is not None:
         masks = on_fsaverage(q, "q", interpolation="nearest_most_frequent")
-        values = {side: np.where(masks[side] < alpha, values[side], np.nan) for side in HEMISPHERES}
+        lost = [side for side in values if side not in masks]
+        if lost:
+            raise ValueError(f"q: no hemisphere {lost[0]!r}, which the image has. Give q of the same hemispheres.")
+        values = {side: np.where(masks[side] < alpha, one, np.nan) for side, one in values.items()}
     drawn = np.concatenate(list(values.values()))
     n_drawn = int(np.isfinite(drawn).sum())
     if not n_drawn and q is None:
         raise ValueError("surface: no vertex has a value. Is the image empty, or outside the cortex?")
     cmap, norm = _colours(drawn, vmin, vmax)
-    figure = new_figure(9.2, (5.3 if flat else 2.75) + (0.3 if title else 0), layout=None)
+    figure = new_figure(4.6 * len(values), (5.3 if flat else 2.75) + (0.3 if title else 0), layout=None)
     _panels(figure, values, cmap, norm, flat, title)
     _bar(figure, cmap, norm, label, flat)
     if title:
         figure.suptitle(title, x=0.02, y=0.985, ha="left", va="top")
     volume = _is_volume(image)
     figure.data = pd.concat([pd.DataFrame({"hemisphere": side, "vertex": np.arange(N_VERTICES), "value": values[side]})
-                             for side in HEMISPHERES], ignore_index=True).dropna()
-    figure.caption = (f"{label} on the inflated cortex of fsaverage5" + (", and on its flat map" if flat else "")
+                             for side in values], ignore_index=True).dropna()
+    alone = f", {next(iter(values))} hemisphere" if len(values) == 1 else ""
+    figure.caption = (f"{label} on the inflated cortex of fsaverage5{alone}" + (", and on its flat map" if flat else "")
                       + "; grey: sulci (dark) and gyri without a value" + (f" or with q ≥ {alpha:g}" if q is not None
                                                                             else "") + "."
                       + (" Sampled from a volume; MNI152 and fsaverage differ by some millimetres." if volume else ""))
@@ -85,7 +90,7 @@ def surface(image, *, q=None, alpha: float = 0.05, flat: bool = True, label: str
 
 
 def on_fsaverage(image, name: str = "image", *, interpolation: str = "linear") -> dict[str, np.ndarray]:
-    """Return the values of an image at the vertices of fsaverage5: {"left": (10242,), "right": (10242,)}.
+    """Return the values of an image at the vertices of fsaverage5: {"left": (10242,), "right": (10242,)}, or of one.
 
     Parameters
     ----------
@@ -99,10 +104,11 @@ def on_fsaverage(image, name: str = "image", *, interpolation: str = "linear") -
     if _is_volume(image):
         return _sample(image, interpolation)
     parts = image if isinstance(image, Mapping) else getattr(getattr(image, "data", None), "parts", None)
-    if parts is None or set(parts) != set(HEMISPHERES):
-        raise TypeError(f"{name}: got {type(image).__name__}, expected a SurfaceImage on fsaverage5, a NIfTI image, "
-                        "its path, or a mapping with the keys 'left' and 'right'.")
-    values = {side: np.array(np.squeeze(parts[side]), dtype=float) for side in HEMISPHERES}
+    if not parts or not set(parts) <= set(HEMISPHERES):
+        keys = f" with the keys {list_ids(parts)}" if isinstance(image, Mapping) else ""
+        raise TypeError(f"{name}: got {type(image).__name__}{keys}, expected a SurfaceImage on fsaverage5, a NIfTI "
+                        "image, its path, or a mapping with the keys 'left', 'right' or both.")
+    values = {side: np.array(np.squeeze(parts[side]), dtype=float) for side in HEMISPHERES if side in parts}
     for side, one in values.items():
         if one.shape != (N_VERTICES,):
             raise ValueError(f"{name}: {side} has shape {one.shape}, expected ({N_VERTICES},), the vertices of "
@@ -154,12 +160,14 @@ def _panels(figure, values, cmap, norm, flat, title) -> None:
     sulci = datasets.load_fsaverage_data(mesh="fsaverage5", mesh_type="inflated", data_type="sulcal")
     top = 0.9 if title else 0.97
     height = (top - 0.14) / 2 if flat else top - 0.24
-    for k, (side, view) in enumerate(VIEWS):
-        axis = figure.add_axes((0.235 * k + 0.03, top - height, 0.235, height), projection="3d")
+    views, wide = [v for v in VIEWS if v[0] in values], 2 / len(values)  # of the figure, which one side makes narrow
+    for k, (side, view) in enumerate(views):
+        axis = figure.add_axes((wide * (0.235 * k + 0.015) + 0.015, top - height, wide * 0.235, height),
+                               projection="3d")
         _mesh(axis, fsaverage["inflated"], sulci, values, side, view, cmap, norm, zoom=1.5)
         axis.text2D(0.5, 0.99, f"{side}, {view}", transform=axis.transAxes, ha="center", va="top", fontsize=8.5)
-    for k, side in enumerate(HEMISPHERES if flat else ()):
-        axis = figure.add_axes((0.47 * k + 0.03, top - 2 * height - 0.02, 0.47, height - 0.05))
+    for k, side in enumerate(values if flat else ()):
+        axis = figure.add_axes((wide * (0.47 * k + 0.015) + 0.015, top - 2 * height - 0.02, wide * 0.47, height - 0.05))
         _flat(axis, fsaverage["flat"].parts[side], sulci.data.parts[side], values[side], cmap, norm)
         axis.set_title(f"{side}, flat", loc="center", fontsize=8.5, fontweight="normal", pad=4)
 
@@ -168,6 +176,7 @@ def _mesh(axis, mesh, sulci, values, side, view, cmap, norm, zoom) -> None:
     from nilearn import plotting
     from nilearn.surface import SurfaceImage
 
+    values = dict.fromkeys(HEMISPHERES, np.full(N_VERTICES, np.nan)) | values  # the mesh has both sides
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nilearn warns of panels without a value
         plotting.plot_surf_stat_map(

@@ -105,6 +105,25 @@ def test_scores_of_vertices_are_painted_back_where_they_were_read(mesh, gradient
         assert np.isnan(found[side][~mask[side]]).all()
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_one_hemisphere_is_drawn_alone(mesh, gradient, side, pixels, overlaps):
+    q = {side: np.where(gradient[side] > 60, 0.01, 0.3)}
+    figure = surface({side: gradient[side]}, q=q, title="One side")
+    assert set(figure.data.hemisphere) == {side} and len(figure.data) == (gradient[side] > 60).sum()
+    titles = [t.get_text() for a in figure.axes for t in a.texts] + [a.get_title(loc="center") for a in figure.axes]
+    assert [t for t in titles if t] == [*(f"{side}, {v}" for v in (("lateral", "medial") if side == "left" else
+                                                                   ("medial", "lateral"))), f"{side}, flat"]
+    assert f"{side} hemisphere" in figure.caption and f"of {N_VERTICES:,} vertices" in figure.alt
+    assert overlaps(figure) == []
+    pixels(figure)
+    image = SurfaceImage(mesh={side: mesh["inflated"].parts[side]}, data={side: gradient[side]})
+    np.testing.assert_allclose(on_fsaverage(image)[side], gradient[side])
+    surface(image, q={k: v / v.max() for k, v in gradient.items()}, flat=False)  # q may have more
+    other = {"left": "right", "right": "left"}[side]
+    with pytest.raises(ValueError, match=f"q: no hemisphere '{side}', which the image has"):
+        surface(image, q={other: gradient[other]})
+
+
 def test_negative_values_get_symmetric_colours(gradient):
     figure = surface({side: v - 90 for side, v in gradient.items()}, flat=False)
     low, high = figure.axes[-1].get_xlim()
@@ -116,6 +135,8 @@ def test_bad_images_are_explained(slope, gradient):
         surface({"left": np.zeros(100), "right": np.zeros(100)})
     with pytest.raises(TypeError, match="got ndarray, expected a SurfaceImage on fsaverage5, a NIfTI image"):
         surface(np.zeros(5))
+    with pytest.raises(TypeError, match="got dict with the keys 'lh', expected .* 'left', 'right' or both"):
+        surface({"lh": gradient["left"]})
     with pytest.raises(ValueError, match="no vertex has a value"):
         surface({side: v * np.nan for side, v in gradient.items()})
     four = nibabel.Nifti1Image(np.ones((3, 3, 3, 2)), np.eye(4))
