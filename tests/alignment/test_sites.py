@@ -80,7 +80,7 @@ def test_strict_counts_need_every_condition(scores):
     assert counts.weak.item() >= 10 and counts.strict.item() <= 1 and counts.n_sites.item() == 30
     with pytest.raises(ValueError, match="different neuroids"):
         count_sites([both[0], both[1].isel(neuroid=slice(5))])
-    words = r"condition 1 \(analysis .site_tests.\) lack .q., .default_winner., .*make them again by na.alignment.site_tests"
+    words = r"condition 1 \(analysis .site_tests.\) lack .q., .default_winner., .*make them again by na.alignment"
     with pytest.raises(ValueError, match=words):
         count_sites([both[0], both[1].drop_vars(["q", "default_winner"])])
     with pytest.raises(ValueError, match="by: no coord 'lobe' of the neuroids, expected one of .*neuroid"):
