@@ -36,7 +36,8 @@ _VARIABLES = ("score", "ceiling", "ceiling_lower", "null_mean", "null_sd", "p", 
 
 def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlation", control=None,
             n_permutations: int = 1000, n_bootstraps: int = 0, ceiling: str | None = "rank",
-            on_missing: str = "error", keep=(), random_state: int = 0, device="auto") -> xr.Dataset:
+            on_missing: str = "error", keep=(), random_state: int = 0, device="auto",
+            progress: bool = True) -> xr.Dataset:
     """Compare the geometry of feature spaces with that of targets.
 
     Parameters
@@ -67,6 +68,8 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
         Arrays to keep; ``"bootstrap"`` lets `neuroalign.data.scores.diff` give a paired interval.
     random_state : int
     device : str
+    progress : bool
+        Show a progress bar for each null, and half samples, of two arrays that take longer than two seconds.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
             permutations = row_permutations(len(side.ids), n_permutations, random_state=random_state)
         controls = None if control is None else select_controls(control, features, models, side, rdm, device)
         settings = {"permutations": permutations, "n_bootstraps": n_bootstraps, "ceiling": ceiling, "rdm": rdm,
-                    "controls": controls, "random_state": random_state, "device": device}
+                    "controls": controls, "random_state": random_state, "device": device, "progress": progress}
         parts = [(_rdm_part if m.kind == "rdm" else _feature_part)(m, models, side, settings) for m in metrics]
     attrs = describe(metrics, side, settings, control, parts, targets) | {"warnings": collected}
     return assemble(metrics, models, side, parts, keep, attrs)
@@ -161,10 +164,12 @@ def _feature_part(metric: Metric, models: Models, side: Targets, settings) -> di
     part = {"score": rows @ weights.T, "n": np.full((len(rows), side.n_cells), n), "rows": rows}
     if settings["permutations"] is not None:
         drawn = draw_null(metric.null, settings["permutations"], settings["random_state"])
-        part["null"] = measure_null(metric.method, models.arrays, side.arrays, drawn, weights=weights, device=device)
+        part["null"] = measure_null(metric.method, models.arrays, side.arrays, drawn, weights=weights, device=device,
+                                    progress=settings["progress"])
     if settings["n_bootstraps"]:
         drawn = _half_samples(side, settings)
-        values = measure_subsamples(metric.method, models.arrays, side.arrays, drawn, device=device) @ weights.T
+        values = measure_subsamples(metric.method, models.arrays, side.arrays, drawn, device=device,
+                                    progress=settings["progress"]) @ weights.T
         part |= _jackknife(part["score"], values, side)
     return part
 

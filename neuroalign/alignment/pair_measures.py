@@ -27,10 +27,13 @@ class PairMeasure:
     ----------
     score : callable (x, y, device) -> float
     null : callable (x, y, draws, device) -> array, one value a draw of `similarity.draw_null`
+    ticks : bool
+        Whether `null` is slow, and takes a function that it tells how many draws were just done.
     """
 
     score: Callable
     null: Callable
+    ticks: bool = False
 
 
 def _shared(call):
@@ -47,7 +50,7 @@ def _distance(x, y, device):
     return gromov_wasserstein(x, y, device=device)[0]
 
 
-def _clouds(x, y, seeds, device):
+def _clouds(x, y, seeds, device, tick=lambda n: None):
     """Distances from Gaussian clouds of as many stimuli and the covariance of x."""
     device = host_of(device)
     basis, other = feature_basis(np.asarray(x), device), mean_one_distances(np.asarray(y), device)
@@ -60,6 +63,7 @@ def _clouds(x, y, seeds, device):
         clouds = torch.stack([mean_one_distances(d * to_numpy(basis.singular), device) for d in drawn])
         out[start:start + step] = to_numpy(
             gromov_wasserstein_value(clouds, other, gromov_wasserstein_plan(clouds, other)))
+        tick(len(drawn))
     return out
 
 
@@ -84,6 +88,6 @@ PAIRS: dict[str, PairMeasure] = {
     "cca.deep": PairMeasure(deep_cca.deep_score, deep_cca.deep_null),
     "bures": PairMeasure(_shared(distributions.bures_distance), _shared(distributions.bures_swaps)),
     "wasserstein.sliced": PairMeasure(_shared(distributions.sliced_wasserstein), _shared(distributions.sliced_swaps)),
-    "gw.distance": PairMeasure(_distance, _clouds),
+    "gw.distance": PairMeasure(_distance, _clouds, ticks=True),
     "gw.matching": PairMeasure(_matched, _matched_null),
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from neuroalign.alignment import cca, cka, cka_minibatch, neighbours, shape, unit_matching
 from neuroalign.alignment.feature_basis import compact_rows, feature_basis
@@ -17,6 +18,9 @@ from neuroalign.linalg import rows_per_chunk, to_numpy
 from neuroalign.stats import child_rng
 
 __all__ = ["MEASURES", "draw_null", "measure_grid", "measure_null", "measure_subsamples"]
+
+
+PATIENCE = 2.0  # seconds before a progress bar is shown
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def draw_null(null: str, permutations: np.ndarray, random_state: int) -> np.ndar
     return permutations
 
 
-def measure_null(method: str, xs, ys, permutations, *, weights, device) -> np.ndarray:
+def measure_null(method: str, xs, ys, permutations, *, weights, device, progress: bool = False) -> np.ndarray:
     """Scores with the stimuli of `xs` permuted, the same way for all of them, or under another null of `draw_null`.
 
     Parameters
@@ -159,6 +163,8 @@ def measure_null(method: str, xs, ys, permutations, *, weights, device) -> np.nd
     permutations : int array of shape (n_permutations, n_stimuli), or other draws of `draw_null`
     weights : array of shape (n_cells, len(ys))
         Means over `ys` to return instead of each.
+    progress : bool
+        Show a progress bar after two seconds.
 
     Returns
     -------
@@ -166,29 +172,39 @@ def measure_null(method: str, xs, ys, permutations, *, weights, device) -> np.nd
     """
     if method in _CKA:
         return cka.cka_null(xs, ys, permutations, **_CKA[method], weights=weights, device=device)
-    if method in PAIRS:
-        values = np.array([[PAIRS[method].null(x, y, permutations, device) for y in ys] for x in xs])
-        return np.moveaxis(values, 2, 0) @ weights.T
-    measure = _measure(method, len(xs[0]))
-    left, right = _prepare_all(measure, xs, ys, device)
-    values = np.full((len(permutations), len(left), len(right)), np.nan)
-    orders = torch.as_tensor(np.asarray(permutations), dtype=torch.int64, device=device)
-    for i, a in enumerate(left):
-        step = rows_per_chunk(max(measure.size(a, b) for b in right), device, limit=2**27)
-        for start in range(0, len(orders), step):
-            moved = a.take(orders[start:start + step].to(_device_of(a)))
-            for j, b in enumerate(right):
-                values[start:start + step, i, j] = to_numpy(measure.score(moved, b))
-    return values @ weights.T
+    with _bar(f"{method}: null", len(permutations) * len(xs) * len(ys), progress) as bar:
+        if method in PAIRS:
+            values = np.array([[_pair_null(PAIRS[method], x, y, permutations, device, bar) for y in ys] for x in xs])
+            return np.moveaxis(values, 2, 0) @ weights.T
+        measure = _measure(method, len(xs[0]))
+        left, right = _prepare_all(measure, xs, ys, device)
+        values = np.full((len(permutations), len(left), len(right)), np.nan)
+        orders = torch.as_tensor(np.asarray(permutations), dtype=torch.int64, device=device)
+        for i, a in enumerate(left):
+            step = rows_per_chunk(max(measure.size(a, b) for b in right), device, limit=2**27)
+            for start in range(0, len(orders), step):
+                moved = a.take(orders[start:start + step].to(_device_of(a)))
+                for j, b in enumerate(right):
+                    values[start:start + step, i, j] = to_numpy(measure.score(moved, b))
+                    bar.update(len(values[start:start + step]))
+        return values @ weights.T
 
 
-def measure_subsamples(method: str, xs, ys, indices, *, device) -> np.ndarray:
+def measure_subsamples(method: str, xs, ys, indices, *, device, progress: bool = False) -> np.ndarray:
     """Scores of subsamples of the stimuli (none twice), shape (n_resamples, len(xs), len(ys))."""
     if method in _CKA:
         return cka.cka_subsamples(xs, ys, indices, **_CKA[method], device=device)
+    with _bar(f"{method}: half samples", len(indices), progress) as bar:
+        return _subsamples(method, xs, ys, indices, device, bar)
+
+
+def _subsamples(method, xs, ys, indices, device, bar):
     if method in PAIRS:
-        return np.array([[[PAIRS[method].score(x[rows], y[rows], device) for y in ys] for x in xs]
-                         for rows in indices])
+        out = np.empty((len(indices), len(xs), len(ys)))
+        for k, rows in enumerate(indices):
+            out[k] = [[PAIRS[method].score(x[rows], y[rows], device) for y in ys] for x in xs]
+            bar.update()
+        return out
     measure = _measure(method, np.shape(indices)[1])
     if measure.compact:
         known = {id(v): compact_rows(np.asarray(v), device) for v in (*xs, *ys)}
@@ -198,7 +214,20 @@ def measure_subsamples(method: str, xs, ys, indices, *, device) -> np.ndarray:
         known = {id(v): v[rows] for v in (*xs, *ys)}
         left, right = _prepare_all(measure, [known[id(v)] for v in xs], [known[id(v)] for v in ys], device)
         out[k] = [[float(measure.score(a, b)) for b in right] for a in left]
+        bar.update()
     return out
+
+
+def _pair_null(measure, x, y, draws, device, bar):
+    if measure.ticks:
+        return measure.null(x, y, draws, device, bar.update)
+    found = measure.null(x, y, draws, device)
+    bar.update(len(draws))
+    return found
+
+
+def _bar(what: str, total: int, progress: bool) -> tqdm:
+    return tqdm(total=total, desc=what, disable=not progress, delay=PATIENCE, dynamic_ncols=True)
 
 
 def _measure(method: str, n: int) -> Measure:

@@ -115,7 +115,7 @@ def compare(
         other = features if targets is None else na.load_rdms(targets)
     scores = na.compare(
         features, other, rdm=rdm, ceiling=ceiling, n_permutations=permutations,
-        n_bootstraps=bootstraps, on_missing=on_missing, device=device, random_state=random_state,
+        n_bootstraps=bootstraps, on_missing=on_missing, device=device, random_state=random_state, progress=not quiet,
         **({"metric": tuple(metric)} if metric else {}),
     )
     finish(scores, out)
