@@ -130,7 +130,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Instead of a place beside every space, take the nuisance out of the features by least squares within the
         training rows of each outer fold; ``both``: out of the responses, too, and score their residuals (without a
         ceiling). How well the nuisance, bent by Gaussian functions, still predicts held-out residual features is
-        ``attrs["leftover"]``, with a warning above an R² of .01.
+        ``attrs["leftover"]``, with a warning above an R² of .01 in the mean over features or .1 in any
+        (more, where there are under 200 samples).
     select_neuroids : float, optional
         Predict, in each fold, only neuroids (and time bins) whose repeats have at least this reliability in the
         training rows: the mean over the repeats of a stimulus, by the noise-ceiling signal-to-noise ratio. A neuroid
@@ -195,7 +196,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         warn_constant(constant)
         warn_alphas(results, fitter.alphas)
         warn_independent(results)
-        warn_leftover(leftover_of(results))
+        warn_leftover(leftover_of(results), problem.layout.n_samples)
     attrs = {"analysis": "encode", "warnings": said, **problem.describe(),
              "aggregation": {m: m.split(".")[1] for m in metrics},
              "repeats": repeats if sample_dim(responses) == "presentation" else None,

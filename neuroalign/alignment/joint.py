@@ -105,7 +105,7 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
             sums = fitter.fit(problem.nuisance, problem.targets.values).sums
             alone["baseline"] = np.stack([score_moments(m, sums) for m in metrics])
         warn_alphas([result], fitter.alphas)
-        warn_leftover(leftover_of([result]))
+        warn_leftover(leftover_of([result]), problem.layout.n_samples)
     attrs = {"analysis": "encode_banded", "warnings": said, **problem.describe(),
              "aggregation": {m: m.split(".")[1] for m in metrics}, "solver": {label: result["solver"]}, "fdr": fdr,
              "bands": named, "n_candidates": fitter.n_tried(bool(fitter.n_beside)), "refine": refine,

@@ -110,7 +110,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         found = _score(problem, models, parts, resampling, level, "bootstrap" in keep)
         leftover = _leftover(problem.fitter, models[:len(named)])
         warn_alphas(found["edges"], problem.fitter.alphas)
-        warn_leftover(leftover)
+        warn_leftover(leftover, problem.layout.n_samples)
     attrs = {"analysis": "partition_variance", "warnings": said, **problem.describe(), "method": method,
              "bands": named, "aggregation": {METRIC: "pooled"}, "refine": refine if method == "banded" else None,
              "n_candidates": n_candidates if method == "banded" else None, "n_bootstraps": n_bootstraps,

@@ -18,7 +18,9 @@ PENALTY = 1e-4  # near least squares
 ALPHAS = np.logspace(-4, 6, 11)  # of the regression that tells what is left
 NOTHING = 1e-8  # share of the variance below which a residual is what rounding and the penalty left of nothing
 LANDMARKS = 100  # most Gaussian functions that tell what is left
-LEFTOVER = 0.01  # cross-validated R² of residual features from the nuisance that passes for none
+LEFTOVER = 0.01  # cross-validated R² of residual features from the nuisance that passes for none, mean over features
+HIGHEST = 0.1  # that of any single feature, where there are samples enough
+CHANCE = 20  # over the number of samples: what the highest of 2,000 features that keep nothing reaches at most
 
 
 class Residuals:
@@ -135,12 +137,17 @@ def make_residuals(residualize: str | None, nuisance: np.ndarray, outer: Folds, 
     return Residuals(nuisance, outer, inner, device, residualize == "both")
 
 
-def warn_leftover(leftover: dict[str, dict]) -> None:
-    """Warn of feature spaces that the nuisance still predicts (mean R² over features above `LEFTOVER`)."""
-    bad = [space for space, found in leftover.items() if found["mean"] > LEFTOVER]
+def warn_leftover(leftover: dict[str, dict], n_samples: int) -> None:
+    """Warn of feature spaces that the nuisance still predicts: R² above .01 in the mean over features, or .1 in one.
+
+    With under 200 samples chance alone lets one of many features reach more, and ``20 / n_samples`` passes.
+    """
+    most = max(HIGHEST, CHANCE / n_samples)
+    bad = [space for space, found in leftover.items() if found["mean"] > LEFTOVER or found["highest"] > most]
     if bad:
-        worst = max(bad, key=lambda space: leftover[space]["mean"])
-        warn_user(f"the nuisance still predicts the residual features of {list_ids(bad)} (cross-validated R² "
-                  f"{leftover[worst]['mean']:.2g} in {worst!r}, at most {LEFTOVER} passes for none): scores may be "
-                  "those of the nuisance. Add what it relates to them by (its squares, its logarithm) to the nuisance.",
-                  "nuisance-left", bad)
+        worst = max(bad, key=lambda s: max(leftover[s]["mean"] / LEFTOVER, leftover[s]["highest"] / most))
+        mean, highest = (leftover[worst][k] for k in ("mean", "highest"))
+        warn_user(f"the nuisance still predicts the residual features of {list_ids(bad)} (cross-validated R² in "
+                  f"{worst!r}: mean over features {mean:.2g}, of which at most {LEFTOVER} passes for none, and highest "
+                  f"of one feature {highest:.2g}, of which {most:.2g} does): scores may be those of the nuisance. Add "
+                  "what it relates to them by (its squares, its logarithm) to the nuisance.", "nuisance-left", bad)

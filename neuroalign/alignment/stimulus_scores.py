@@ -106,7 +106,7 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
                     results[space] |= {"p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd}
         warn_constant(constant)
         leftover = leftover_of(results.values())
-        warn_leftover(leftover)
+        warn_leftover(leftover, problem.layout.n_samples)
     attrs = {"analysis": "encode_stimuli", "warnings": said, **problem.describe(), "centre": centre, "by": by,
              "leftover": leftover or None, "blocks": describe_blocks(problem.layout, block),
              "aggregation": dict.fromkeys(metrics, "over neuroids, pooled over folds"), "fdr": fdr,

@@ -127,6 +127,31 @@ def test_patterns_of_residuals_hold_nothing_of_a_nuisance_that_was_all():
     assert "m::all" in attrs_of(clean)["leftover"]
 
 
+def test_one_feature_that_follows_the_nuisance_is_named_among_many_that_do_not():
+    rng, ids = np.random.default_rng(0), [f"s{i:03d}" for i in range(120)]
+    N, Y = rng.standard_normal((120, 1)), rng.standard_normal((120, 2))
+    X = rng.standard_normal((120, 60))
+    X[:, 7] = N[:, 0] ** 2 + 0.5 * X[:, 7]
+    features, responses = make_features(X, ids, model="m"), make_responses(Y, ids, ["a", "b"])
+    nuisance = make_features(N, ids, model="n").rename("known")
+    options = {"nuisance": nuisance, "residualize": "features", "alphas": [1e3], "n_splits": 3, "n_inner_splits": 3}
+    words = "mean over features -?[0-9.e-]+, .* highest of one feature 0.[0-9]+"
+    with pytest.warns(NeuroalignWarning, match=words) as seen:
+        told = attrs_of(na.encode(features, responses, **options))["leftover"]["m::all"]
+    assert told["mean"] < 0.01 and told["highest"] > 0.5
+    assert [w.message.code for w in seen] == ["nuisance-left"]
+    na.encode(features[:, 8:], responses, **options)  # silent without it
+
+
+def test_the_highest_of_many_features_may_reach_more_by_chance_where_stimuli_are_few():
+    rng, ids = np.random.default_rng(0), [f"s{i:03d}" for i in range(60)]
+    nuisance = make_features(rng.standard_normal((60, 1)), ids, model="n").rename("known")
+    features = make_features(rng.standard_normal((60, 2000)), ids, model="m")
+    scores = na.encode(features, make_responses(rng.standard_normal((60, 1)), ids, ["a"]), nuisance=nuisance,
+                       residualize="features", alphas=[1e3])
+    assert 0.1 < attrs_of(scores)["leftover"]["m::all"]["highest"] < 20 / 60 and not attrs_of(scores)["warnings"]
+
+
 def test_what_is_left_equals_an_explicit_loop_and_a_bent_relation_is_named():
     features, responses, nuisance, (N, X, _) = confounded(n=90, p=3, k=1)
     bent = make_features(np.c_[X[:, :1], N**2 + 0.5 * X[:, 1:]], features.stimulus_id.values, model="m")
