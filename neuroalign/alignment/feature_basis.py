@@ -12,7 +12,8 @@ import torch
 
 from neuroalign.linalg import eigh_psd, rows_per_chunk, to_numpy
 
-__all__ = ["FeatureBasis", "check_pair", "check_rows", "compact_rows", "feature_basis", "host_of"]
+__all__ = ["FeatureBasis", "check_pair", "check_rows", "compact_rows", "feature_basis", "host_array",
+           "host_of"]
 
 MIN_STIMULI = 4
 # Eigenvalues of a Gram below this share of the largest are rounding of float32 features.
@@ -101,7 +102,7 @@ def feature_basis(values, device: torch.device, *, loadings: bool = False) -> Fe
     gram, size, usable = _gram(values, device)
     if not usable:
         empty = torch.zeros((n, 1), dtype=torch.float64, device=device)
-        return FeatureBasis(empty[0], torch.zeros((1, p), dtype=torch.float64) if loadings else None, False, empty)
+        return FeatureBasis(empty[0], empty.new_zeros((1, p)) if loadings else None, False, empty)
     squared, vectors = (t.flip(-1) for t in eigh_psd(gram))
     kept = squared > _NEGLIGIBLE * squared[0]
     singular, vectors = squared[kept].sqrt(), vectors[:, kept]
@@ -123,12 +124,19 @@ def compact_rows(values, device: torch.device) -> np.ndarray:
 
 def check_rows(values) -> np.ndarray:
     """Return features as an array of shape (n_stimuli, n_features), or say what is wrong."""
-    values = values if isinstance(values, np.ndarray) else np.asarray(values)
+    values = host_array(values)
     if values.ndim != 2:
         raise ValueError(f"features: got an array of shape {values.shape}, expected (n_stimuli, n_features).")
     if len(values) < MIN_STIMULI:
         raise ValueError(f"features: got {len(values)} stimuli, expected at least {MIN_STIMULI}.")
     return values
+
+
+def host_array(values) -> np.ndarray:
+    """Return an array on the host, as it is (a memory map stays one); a tensor of any device is copied."""
+    if isinstance(values, torch.Tensor):
+        return to_numpy(values)
+    return values if isinstance(values, np.ndarray) else np.asarray(values)
 
 
 def check_pair(x, y) -> tuple[np.ndarray, np.ndarray]:
