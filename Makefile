@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= out
 
-.PHONY: demo gallery test nightly lint clean
+.PHONY: demo gallery test nightly gpu lint clean
 
 demo: $(READY)
 	$(BIN)/neuroalign demo --out $(OUT)
@@ -17,6 +17,9 @@ test: $(READY)
 
 nightly: $(READY)
 	$(BIN)/python -m pytest -q -n 2
+
+gpu: $(READY)
+	$(BIN)/python -m pytest -q tests/gpu
 
 lint: $(READY)
 	$(BIN)/ruff check .
