@@ -50,7 +50,10 @@ def venn(scores: xr.Dataset, targets=None, *, by: str | None = None, title: str 
     if len(bands) not in CENTRES:
         raise ValueError(f"venn: got {len(bands)} bands, expected 2 or 3. Draw partition(scores).")
     data = select(scores, None, targets, by)
+    data = data.isel(unit=data["score"].notnull().any("space").values)  # a neuroid may have no score
     units = [str(u) for u in data["unit"].values]
+    if not units:
+        raise ValueError("venn: no target has a score; every one is NaN. Choose others with targets=[...].")
     if len(units) > MOST_PANELS:
         raise ValueError(f"venn: got {len(units)} targets, expected at most {MOST_PANELS}. Choose some with "
                          "targets=[...], or average with by='region' or by='all'.")

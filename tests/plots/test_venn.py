@@ -33,6 +33,14 @@ def parts():
     return make
 
 
+def test_a_target_without_a_score_is_left_out(parts):
+    scores = parts(("vision", "language"))
+    scores = scores.assign(score=scores.score.where(scores.neuroid != "STS"))
+    assert [a.get_title(loc="left")[:3] for a in venn(scores).axes if a.get_title(loc="left")] == ["IT "]
+    with pytest.raises(ValueError, match="no target has a score"):
+        venn(scores, targets=["STS"])
+
+
 def inside(point, n):
     return tuple(np.flatnonzero(np.linalg.norm(CENTRES[n] - point, axis=1) < 1))
 
