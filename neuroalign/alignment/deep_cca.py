@@ -224,8 +224,8 @@ def _fit_fold(x, y, train, groups, settings):
                                      random_state=settings.random_state)))
     fit, stop = train[fit], train[stop]
     inputs = [_whitened_components(v, train, settings.device) for v in (x, y)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(child_seed(settings.random_state, "deep cca"))
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the host
+        torch.default_generator.manual_seed(child_seed(settings.random_state, "deep cca"))
         nets = _networks(inputs, fit, settings)
     epoch = _train(nets, inputs, fit, stop, settings)
     return _embed(nets, inputs), epoch

@@ -158,8 +158,8 @@ def train_nested(values, labels, *, dims: Sequence[int], kind: str = "mrl", held
     scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-12 * np.abs(values[train]).max(0))
     device = resolve(device)
     x, y = to_tensor((values[train] - mean) * scale, device), torch.as_tensor(codes[train], device=device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(child_seed(random_state, "nested projection"))
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the host
+        torch.default_generator.manual_seed(child_seed(random_state, "nested projection"))
         body = nn.Linear(values.shape[1], dims[-1], bias=False).to(device)
         widths = dims if kind == "mrl" else dims[-1:]
         heads = {m: nn.Linear(m, len(classes)).to(device) for m in widths}

@@ -159,8 +159,8 @@ def _check_inputs(inputs, loss: str) -> list[np.ndarray]:
 
 def _make_encoders(inputs, dim: int, match_centroids: bool, seed: int) -> list[nn.Linear]:
     device = inputs[0].device
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the host
+        torch.default_generator.manual_seed(seed)
         encoders = [nn.Linear(v.shape[1], dim).to(device) for v in inputs]
     if match_centroids:
         with torch.no_grad():

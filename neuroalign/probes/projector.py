@@ -140,8 +140,8 @@ def train_projector(x, y, *, kind: str = "mlp", dim: int = 128, hidden: int = 25
         raise ValueError(f"x, y: got {n} and {len(packs[1][0])} rows, expected the same stimuli in both, at least "
                          f"{LEAST}.")
     test, chosen, train = _split(n, held_out, random_state)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(child_seed(random_state, "projector"))
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the host
+        torch.default_generator.manual_seed(child_seed(random_state, "projector"))
         sides = [_Side(*pack, train, kind, dim, hidden, device) for pack in packs]
     with thread_limit(6.0 * batch_size * sum(s.n_parameters for s in sides)):
         losses = _fit(sides, packs, train, chosen, temperature, epochs, min(batch_size, len(train)), learning_rate,

@@ -170,9 +170,11 @@ def test_training_learns_alike():
     x = rng.standard_normal((96, 12))
     y = x @ np.linalg.qr(rng.standard_normal((12, 12)))[0] + 0.3 * rng.standard_normal((96, 12))
     few = {"epochs": 5, "dim": 8, "batch_size": 32}
+    state = torch.cuda.get_rng_state()
     same(lambda d: probes.train_projector(x, y, hidden=16, device=d, **few).embed_x(x), atol=2e-2)
     ragged = [np.repeat(row[None], 2 + k % 3, 0) for k, row in enumerate(x)]
     same(lambda d: probes.train_projector(ragged, y, kind="token", device=d, **few).embed_x(ragged), atol=2e-2)
     for loss in ("clip", "symile"):
         same(lambda d, loss=loss: probes.train_contrastive([x, y], loss=loss, every=2, device=d, **few).embed([x, y]),
              atol=2e-2)
+    assert torch.equal(torch.cuda.get_rng_state(), state)  # that of the caller is left alone
