@@ -16,7 +16,14 @@ from neuroalign.alignment.band_fit import BandedFit
 from neuroalign.alignment.band_grams import DualGram, PrimalGram, Spectrum
 from neuroalign.alignment.band_refine import refine_deltas, solves_at_once
 from neuroalign.alignment.ridge import ALPHAS, CACHE, _safe_divide, add_squared_errors, operations
-from neuroalign.alignment.ridge_inputs import TargetBlock, check_alphas, check_inner, check_targets, prepare_design
+from neuroalign.alignment.ridge_inputs import (
+    TargetBlock,
+    check_alphas,
+    check_inner,
+    check_targets,
+    empty_like_targets,
+    prepare_design,
+)
 from neuroalign.errors import check_option
 from neuroalign.linalg import needs_float64, resolve, rows_per_chunk, surely_needs_float64, thread_limit, to_numpy
 from neuroalign.stats import child_rng
@@ -223,17 +230,18 @@ class BandedPlan:
 
     def _predict(self, Y, rows, bands):
         n_targets, n_bands, n_test = np.shape(Y)[1], len(self._whole.slices), len(self._whole.test)
-        prediction, best_alpha = np.empty((n_test, n_targets), np.float32), np.empty(n_targets)
+        prediction, best_alpha = empty_like_targets(Y, n_test), np.empty(n_targets)
         gammas = np.empty((n_bands, n_targets))
         parts = np.empty((n_bands, n_test, n_targets), np.float32) if bands else None
         for part, block in self._chunks(Y, rows):
             weights, own, alpha, _, _ = self._solve(block.values)
-            added = to_numpy(self._whole.predict(weights, own)) * block.sd
-            prediction[:, part] = np.where(block.valid, added.sum(0) + block.mean, np.nan)
+            added = self._whole.predict(weights, own)
+            predicted = block.restore(added.sum(0))
+            prediction[:, part] = predicted if torch.is_tensor(prediction) else to_numpy(predicted)
             best_alpha[part] = np.where(block.valid, alpha, np.nan)
             gammas[:, part] = np.where(block.valid, to_numpy(own), np.nan)
             if bands:
-                parts[..., part] = np.where(block.valid, added, np.nan)
+                parts[..., part] = np.where(block.valid, to_numpy(added) * block.sd, np.nan)
         return prediction, best_alpha, gammas, parts
 
     def _chunks(self, Y, rows):

@@ -7,7 +7,6 @@ closed form. A linear kernel of fewer features than stimuli is never made: ``|X'
 import numpy as np
 import torch
 
-from neuroalign.alignment.feature_basis import host_array
 from neuroalign.linalg import rows_per_chunk, to_numpy, to_tensor
 
 __all__ = ["MIN_STIMULI", "Kernel", "array_key", "centre_kernels", "check_count", "hsic", "linear_kernel", "rbf_kernel",
@@ -149,7 +148,7 @@ def check_count(n: int) -> None:
 
 
 def _checked(values) -> np.ndarray:
-    values = host_array(values)
+    values = to_numpy(values)
     if values.ndim != 2:
         raise ValueError(f"cka: got an array of shape {values.shape}, expected (n_stimuli, n_features).")
     check_count(len(values))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from neuroalign.alignment.cka_kernels import MIN_STIMULI, centre_kernels
-from neuroalign.alignment.feature_basis import check_pair, check_rows, compact_rows, host_array, host_of
+from neuroalign.alignment.feature_basis import check_pair, check_rows, compact_rows, host_of
 from neuroalign.linalg import resolve, to_numpy, to_tensor
 from neuroalign.stats import child_rng
 
@@ -75,7 +75,7 @@ def stream_cka(batches: Iterable, *, device="auto") -> np.ndarray:
     """
     device, total, sizes = host_of(resolve(device)), None, None
     for xs, ys in batches:
-        arrays = [host_array(v) for v in (*xs, *ys)]
+        arrays = [to_numpy(v) for v in (*xs, *ys)]
         rows = {len(v) for v in arrays}
         here = (len(xs), len(ys))
         if len(rows) != 1 or min(rows) < MIN_STIMULI or (sizes and here != sizes):

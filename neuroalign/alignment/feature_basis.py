@@ -12,7 +12,7 @@ import torch
 
 from neuroalign.linalg import eigh_psd, rows_per_chunk, to_numpy
 
-__all__ = ["FeatureBasis", "check_pair", "check_rows", "compact_rows", "feature_basis", "host_array",
+__all__ = ["FeatureBasis", "check_pair", "check_rows", "compact_rows", "feature_basis",
            "host_of"]
 
 MIN_STIMULI = 4
@@ -124,19 +124,12 @@ def compact_rows(values, device: torch.device) -> np.ndarray:
 
 def check_rows(values) -> np.ndarray:
     """Return features as an array of shape (n_stimuli, n_features), or say what is wrong."""
-    values = host_array(values)
+    values = to_numpy(values)
     if values.ndim != 2:
         raise ValueError(f"features: got an array of shape {values.shape}, expected (n_stimuli, n_features).")
     if len(values) < MIN_STIMULI:
         raise ValueError(f"features: got {len(values)} stimuli, expected at least {MIN_STIMULI}.")
     return values
-
-
-def host_array(values) -> np.ndarray:
-    """Return an array on the host, as it is (a memory map stays one); a tensor of any device is copied."""
-    if isinstance(values, torch.Tensor):
-        return to_numpy(values)
-    return values if isinstance(values, np.ndarray) else np.asarray(values)
 
 
 def check_pair(x, y) -> tuple[np.ndarray, np.ndarray]:

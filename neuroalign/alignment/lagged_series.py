@@ -14,6 +14,7 @@ import torch
 from neuroalign.alignment.table import Table
 from neuroalign.errors import list_ids
 from neuroalign.features.delays import run_rows
+from neuroalign.linalg import to_numpy
 
 __all__ = ["LaggedSeries", "Part", "Sums"]
 
@@ -36,7 +37,7 @@ class LaggedSeries:
 
     def __init__(self, X, samples: np.ndarray, runs, device: torch.device):
         X = X[:, :] if isinstance(X, Table) else X
-        X = np.asarray(X.detach().cpu() if isinstance(X, torch.Tensor) else X, dtype=np.float64)
+        X = to_numpy(X).astype(np.float64)
         if X.ndim != 2 or not X.shape[1]:
             raise ValueError(f"X: got shape {X.shape}, expected (n_samples, n_features).")
         bad = ~np.isfinite(X).all(0)

@@ -56,15 +56,18 @@ def widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """Copy a tensor to a numpy array on the host."""
-    return tensor.detach().cpu().numpy()
+def to_numpy(values) -> np.ndarray:
+    """Return an array on the host, as it is (a memory map stays one); a tensor of any device is copied."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().numpy()
+    return values if isinstance(values, np.ndarray) else np.asarray(values)
 
 
 def free_memory(device: torch.device) -> int:
     """Return the bytes that may be used on a device."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # what torch holds, unused
+        return torch.cuda.mem_get_info(device)[0] + kept
     return psutil.virtual_memory().available
 
 

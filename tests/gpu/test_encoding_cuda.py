@@ -67,11 +67,16 @@ def test_broken_neuroids_stay_alone():
 
 
 @pytest.mark.parametrize("options", [
-    {"refine": 2, "keep": KEEP}, {"nuisance": True}, {"reduce": "pca:3"}, {"n_permutations": 19, "keep": ["null"]}])
+    {"keep": KEEP}, {"refine": 2}, {"nuisance": True}, {"reduce": "pca:3"}, {"n_permutations": 19, "keep": ["null"]}])
 def test_encode_banded(options):
     spaces, responses = toy(widths=(4, 90))
     options = options | ({"nuisance": others()} if "nuisance" in options else {})
-    same(lambda d: na.encode_banded(spaces, responses, n_candidates=6, device=d, **FEW, **options), atol=2e-3)
+    # Refined penalties lie in a flat valley: they differ, the scores do not.
+    atol = 0.2 if "refine" in options else 2e-3
+    fits = {}
+    same(lambda d: fits.setdefault(d, na.encode_banded(spaces, responses, n_candidates=6, device=d, **FEW, **options)),
+         atol=atol)
+    np.testing.assert_allclose(fits["cuda"].score, fits["cpu"].score, atol=2e-3)
 
 
 @pytest.mark.parametrize("method", ["banded", "ridge"])
