@@ -202,14 +202,14 @@ class RidgePlan:
         for part, block in self._chunks(Y, None):
             found, best, loss = self._solve(block.values)
             best_alpha[part] = np.where(block.valid, self.alphas[to_numpy(best)], np.nan)
-            weights[:, part] = to_numpy(found) * np.where(block.valid, block.sd, np.nan)
+            np.multiply(to_numpy(found), np.where(block.valid, block.sd, np.nan), out=weights[:, part])
             mean[part] = block.mean
             if losses is not None:
                 losses[:, part] = to_numpy(loss) * np.where(block.valid, block.sd**2, np.nan)
-        scale = (self._whole.scale * self._factor.to(self._whole.scale)).cpu().double().numpy()
+        scale = self._whole.scale * self._factor.to(self._whole.scale)
         centre = self._shift.cpu().double().numpy() + _safe_divide(self._whole.mean, self._factor)
-        first, *rest = (to_numpy(factor.cpu().double()) for factor in self._whole.axes)
-        axes = (scale[:, None] * first, *rest)
+        first, *rest = self._whole.axes
+        axes = tuple(to_numpy(factor).astype(np.float64, copy=False) for factor in (scale[:, None] * first, *rest))
         return RidgeFit(best_alpha, losses, mean - np.linalg.multi_dot([centre, *axes, weights]), axes, weights)
 
     def _chunks(self, Y, rows):

@@ -131,6 +131,5 @@ def check_inner(inner_folds, n, n_alphas) -> list:
 
 def _as_tensor(X, columns, device, dtype):
     block = X[:, columns]
-    if isinstance(block, torch.Tensor):
-        return block.to(device=device, dtype=dtype)
-    return torch.as_tensor(np.array(block, dtype=np.float64)).to(device=device, dtype=dtype)
+    # A copy, which nobody else changes, and of a memory map the part alone.
+    return to_tensor(block if isinstance(block, torch.Tensor) else np.array(block), device, dtype)
