@@ -15,7 +15,7 @@ import torch
 from neuroalign.alignment.band_fit import BandedFit
 from neuroalign.alignment.band_grams import DualGram, PrimalGram, Spectrum
 from neuroalign.alignment.band_refine import refine_deltas, solves_at_once
-from neuroalign.alignment.ridge import ALPHAS, CACHE, _safe_divide, add_squared_errors, operations
+from neuroalign.alignment.ridge import ALPHAS, CACHE, add_squared_errors, centre_of, operations
 from neuroalign.alignment.ridge_inputs import (
     TargetBlock,
     check_alphas,
@@ -222,8 +222,8 @@ class BandedPlan:
                           *losses, np.where(block.valid, coef, np.nan), block.mean))
         gammas, alpha, loss, best_loss, coef, mean = (None if x[0] is None else np.concatenate(x, -1)
                                                       for x in zip(*found))
-        coef *= self._factor.cpu().double().numpy()[:, None]
-        centre = self._shift.cpu().double().numpy() + _safe_divide(self._whole.mean, self._factor)
+        coef *= to_numpy(self._factor)[:, None]
+        centre = to_numpy(centre_of(self._shift, self._factor, self._whole.mean)).astype(np.float64)
         slices = self._whole.slices
         return BandedFit(gammas.astype(np.float64), alpha, loss, best_loss, self.candidates, [coef[s] for s in slices],
                          mean - centre @ coef, [centre[s] for s in slices])

@@ -7,6 +7,7 @@ penalised (Hoerl & Kennard 1970, Technometrics).
 """
 
 from dataclasses import dataclass
+from functools import cached_property, reduce
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from neuroalign.linalg import (
     to_numpy,
 )
 
-__all__ = ["ALPHAS", "RidgeFit", "RidgePlan", "add_squared_errors", "operations", "plan_ridge", "ridge_cv"]
+__all__ = ["ALPHAS", "RidgeFit", "RidgePlan", "add_squared_errors", "centre_of", "operations", "plan_ridge", "ridge_cv"]
 
 ALPHAS = np.logspace(-1, 6, 15)
 CACHE = 2**24  # bytes of targets that go together on a processor: more would leave its cache at every penalty
@@ -58,13 +59,13 @@ class RidgeFit:
     best_alpha: np.ndarray
     loss: np.ndarray | None
     intercept: np.ndarray
-    _axes: tuple[np.ndarray, ...]
+    _axes: tuple[torch.Tensor, ...]
     _weights: np.ndarray
 
     @property
     def coef(self) -> np.ndarray:
         """Weights of the features as given, shape (n_features, n_targets)."""
-        return np.linalg.multi_dot([*self._axes, self._weights])
+        return np.linalg.multi_dot([*self._host_axes, self._weights])
 
     def predict(self, X) -> np.ndarray:
         """Predict from rows of features, shape (n_rows, n_targets)."""
@@ -72,7 +73,12 @@ class RidgeFit:
         n_features = len(self._axes[0])
         if X.ndim != 2 or X.shape[1] != n_features:
             raise ValueError(f"X: got shape {X.shape}, expected (n_rows, {n_features} features).")
-        return np.linalg.multi_dot([X, *self._axes, self._weights]) + self.intercept
+        return np.linalg.multi_dot([X, *self._host_axes, self._weights]) + self.intercept
+
+    @cached_property
+    def _host_axes(self):
+        # As large as the design: they leave its device when they are first needed.
+        return [to_numpy(factor).astype(np.float64, copy=False) for factor in self._axes]
 
 
 def ridge_cv(X, Y, *, alphas=ALPHAS, inner_folds=None, standardize: bool = True, solver: str = "auto",
@@ -206,11 +212,12 @@ class RidgePlan:
             mean[part] = block.mean
             if losses is not None:
                 losses[:, part] = to_numpy(loss) * np.where(block.valid, block.sd**2, np.nan)
-        scale = self._whole.scale * self._factor.to(self._whole.scale)
-        centre = self._shift.cpu().double().numpy() + _safe_divide(self._whole.mean, self._factor)
-        first, *rest = self._whole.axes
-        axes = tuple(to_numpy(factor).astype(np.float64, copy=False) for factor in (scale[:, None] * first, *rest))
-        return RidgeFit(best_alpha, losses, mean - np.linalg.multi_dot([centre, *axes, weights]), axes, weights)
+        whole, factor = self._whole, self._factor
+        first, *rest = whole.axes
+        axes = ((whole.scale * factor.to(whole.scale))[:, None] * first, *rest)
+        centre = centre_of(self._shift, factor, whole.mean)
+        projected = reduce(torch.matmul, (axis.to(centre.dtype) for axis in axes), centre)
+        return RidgeFit(best_alpha, losses, mean - to_numpy(projected).astype(np.float64) @ weights, axes, weights)
 
     def _chunks(self, Y, rows):
         n_targets = check_targets(Y, rows, self.n_samples)
@@ -336,6 +343,11 @@ def add_squared_errors(total, basis, projected, target, alphas):
         total[k:k + at_once] += (shrunk * (gram @ shrunk)).sum(1)
 
 
+def centre_of(shift, factor, mean) -> torch.Tensor:
+    """Return the centre of the features as given, from that of the design ``(X - shift) * factor``."""
+    return shift + torch.where(factor > 0, mean / factor, 0.0)
+
+
 def _shared_grams(design, n, dual, standardize):
     if dual:
         # With standardisation each fold needs its own; this one then only tells the size of the eigenvalues.
@@ -345,8 +357,3 @@ def _shared_grams(design, n, dual, standardize):
 
 def _name_of(dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _safe_divide(mean, factor):
-    mean, factor = mean.cpu().double().numpy(), factor.cpu().double().numpy()
-    return np.divide(mean, factor, out=np.zeros_like(mean), where=factor > 0)
