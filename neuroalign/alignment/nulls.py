@@ -1,7 +1,7 @@
 """Cross-validated fits of one design, and nulls that refit everything, the penalty included."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -74,6 +74,7 @@ class Fitter:
     random_state: int = 0
     residuals: Residuals | None = None
     selected: np.ndarray | None = None
+    _held: dict = field(default_factory=dict, repr=False, compare=False)
 
     def threads(self, X, Y):
         """Limit the threads to what a fit of this size deserves, for a block of many."""
@@ -140,7 +141,10 @@ class Fitter:
         """Return targets on the GPU, where there is one, with room: there they are permuted, fitted and scored."""
         if self.device.type != "cuda" or 4 * Y.nbytes > free_memory(self.device):
             return Y
-        return to_tensor(Y, self.device, torch.float64 if Y.dtype == np.float64 else torch.float32)
+        if self._held.get("host") is not Y:  # layer after layer and fold after fold ask for the same
+            dtype = torch.float64 if Y.dtype == np.float64 else torch.float32
+            self._held.update(host=Y, device=to_tensor(Y, self.device, dtype))
+        return self._held["device"]
 
     def measured(self, X, Y: np.ndarray) -> np.ndarray:
         """Return the targets that the predictions of all folds are held against."""

@@ -130,7 +130,13 @@ class Targets:
             raise ValueError("responses: every neuroid is NaN or constant; there is nothing to predict.")
         self.mean, self.sd = (np.concatenate([getattr(block, name)[block.valid] for block in blocks])
                               for name in ("mean", "sd"))
-        self.values = np.concatenate([to_numpy(block.values)[:, block.valid] for block in blocks], 1)
+        self.values = np.empty((len(flat), int(self.usable.sum())), np.float32)
+        start = 0
+        for block in blocks:
+            columns = to_numpy(block.values)
+            columns = columns if block.valid.all() else columns[:, block.valid]
+            self.values[:, start:start + columns.shape[1]] = columns
+            start += columns.shape[1]
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Put values of the usable columns (last axis) back in place, shape (..., neuroid[, time_bin])."""
