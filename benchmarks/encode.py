@@ -244,7 +244,8 @@ def run_layers(case, repeats, threads, n_layers, device):
     return {"case": case, "n": n, "p": p, "sites": t // n_bins, "bins": n_bins, "layers": n_layers, "threads": threads,
             "device": device, "ratio_of": clock(device), "methods": found,
             "a_layer_of_many_over_one_layer": spread(many / n_layers / one),
-            "himalaya_over_ours_a_layer": spread(other / one),
+            "himalaya_over_ours_one_layer": spread(other / one),
+            "himalaya_over_ours_a_layer_of_many": spread(other / (many / n_layers)),
             "peak_mb": {"one layer": peak_growth(ours, layers[:1]), "three layers": peak_growth(ours, layers[:3])}}
 
 
