@@ -244,9 +244,8 @@ class RidgePlan:
         total = torch.zeros(len(self.alphas), Y.shape[1], dtype=Y.dtype, device=Y.device)
         n_tested = 0
         for basis, train, test in self._inner:
-            mean = Y[train].mean(0)
-            projected = basis.basis.T @ (Y[train] - mean)
-            add_squared_errors(total, basis, projected, Y[test] - mean, self.alphas)
+            trained = Y[train]  # not centred: the basis is
+            add_squared_errors(total, basis, basis.basis.T @ trained, Y[test] - trained.mean(0), self.alphas)
             n_tested += len(test)
         return total / n_tested
 
@@ -329,12 +328,12 @@ def _plan_streaming(X, X_test, alphas, folds, standardize, device, loo) -> Ridge
 
 def add_squared_errors(total, basis, projected, target, alphas):
     """Add the squared errors of every penalty: one product of matrices a penalty, in the smaller size."""
+    filters = 1 / (basis.values + torch.as_tensor(alphas, dtype=target.dtype, device=target.device)[:, None])
     if len(basis.rows) <= len(basis.values):
-        for k, alpha in enumerate(alphas):
-            residual = torch.addmm(target, basis.rows / (basis.values + alpha), projected, alpha=-1)
+        for k, shrinking in enumerate(filters):
+            residual = torch.addmm(target, basis.rows * shrinking, projected, alpha=-1)
             total[k] += residual.square_().sum(0)
         return
-    filters = 1 / (basis.values + torch.as_tensor(alphas, dtype=target.dtype, device=target.device)[:, None])
     total += target.square().sum(0) - 2 * filters @ ((basis.rows.T @ target) * projected)
     gram = basis.rows.T @ basis.rows
     at_once = max(1, SMALL // max(1, projected.numel()))
