@@ -71,3 +71,14 @@ def test_the_trace_tells_the_same_before_the_gram_matrix_is_made():
     for smallest in np.logspace(-3, 1, 9):
         assert surely_needs_float64(rows, smallest) <= needs_float64(gram, smallest)
     assert surely_needs_float64(rows, 1e-3) and not surely_needs_float64(rows, 10.0)
+
+
+def test_products_of_fewer_digits_need_float64_earlier():
+    gram = torch.eye(10)
+    assert not needs_float64(gram, 1.0)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert needs_float64(gram, 1.0)
+    finally:
+        torch.set_float32_matmul_precision(before)
