@@ -65,13 +65,14 @@ def make_folds(cv, n_samples: int, *, groups=None, runs=None, positions=None, n_
 
     Parameters
     ----------
-    cv : str, int, Folds, scikit-learn splitter, mapping, or table
+    cv : str, int, Folds, scikit-learn splitter, mapping, table, or iterable of (train, test)
         ``"kfold"`` (shuffled k-fold; of independent stimuli), ``"groups"`` (k-fold that keeps groups
         together), ``"leave-one-group-out"``, ``"blocks"`` (contiguous blocks with a purge gap),
         ``"shuffled"`` (as kfold, the explicit word that a time series asks for). An int is the number of
         splits of the default: blocks for a time series, groups if given, else kfold. One split by name is
         ``{"test": [...]}``, the groups that are tested (one film, one run), and perhaps ``"train"``, by default all
-        others. A table is a sequence with the fold of each sample.
+        others. A table is a sequence with the fold of each sample; an iterable of (train, test) has the row numbers, or
+        boolean masks, of both sides of each fold.
     groups : sequence, optional
         Label of each sample; a group never straddles folds.
     runs : sequence, optional
@@ -111,7 +112,8 @@ def make_folds(cv, n_samples: int, *, groups=None, runs=None, positions=None, n_
         splits = list(cv.split(np.zeros((n_samples, 1)), groups=groups))
         folds = _from_splits(splits, n_samples, type(cv).__name__)
     else:
-        folds = _from_table(cv, n_samples)
+        cv = list(cv) if isinstance(cv, Iterator) else cv
+        folds = _from_splits(cv, n_samples, "given splits") if _are_pairs(cv) else _from_table(cv, n_samples)
     return _check_groups(folds, groups)
 
 
@@ -136,9 +138,13 @@ def _named_folds(cv, n_samples, groups, runs, positions, n_splits, gap, random_s
                   "sets, and scores are too high.", "shuffled-time-series", count=n_samples)
     labels = np.arange(n_samples) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = labels.max() + 1
+    if groups is not None and n_groups < 2:
+        raise ValueError(f"groups: got one group, {list_ids(np.unique(groups))}, for all {n_samples} samples; expected "
+                         "at least two, so that some can be held out.")
     if not 2 <= n_splits <= n_groups:
-        raise ValueError(f"n_splits: got {n_splits}, expected 2 to {n_groups} (the number of "
-                         f"{'samples' if groups is None else 'groups'}).")
+        what, instead = ("samples", "") if groups is None else ("groups", ", or cv='leave-one-group-out'")
+        raise ValueError(f"n_splits: got {n_splits}, expected 2 to {n_groups} (the number of {what}). Set "
+                         f"n_splits={min(max(2, n_splits), n_groups)}{instead}.")
     order = child_rng(random_state, "folds").permutation(n_groups)
     return _from_table(_balanced(labels, order, n_splits)[labels], n_samples, cv)
 
@@ -188,19 +194,42 @@ def _blocks(n_samples, n_splits, gap, runs, positions) -> Folds:
     return Folds(train, test, f"blocks({n_splits}, gap={gap})")
 
 
+def _are_pairs(cv) -> bool:
+    """Whether `cv` holds a (train, test) for each fold, and not the fold of each sample."""
+    return isinstance(cv, (list, tuple)) and len(cv) > 0 and all(
+        isinstance(pair, (list, tuple, np.ndarray)) and len(pair) == 2 for pair in cv)
+
+
 def _from_splits(splits, n_samples, name) -> Folds:
     train = np.zeros((len(splits), n_samples), bool)
     test = np.zeros_like(train)
     for k, (a, b) in enumerate(splits):
-        train[k, a], test[k, b] = True, True
+        train[k, _rows(a, n_samples, k, "training")] = True
+        test[k, _rows(b, n_samples, k, "test")] = True
     return Folds(train, test, name)
 
 
+def _rows(side, n_samples, fold, word) -> np.ndarray:
+    """Return row numbers or a mask of one side of a fold, if they are of these samples."""
+    rows = np.asarray(side)
+    mask = rows.dtype == bool and rows.shape == (n_samples,)
+    numbers = np.issubdtype(rows.dtype, np.integer) and rows.ndim == 1
+    if not (mask or (numbers and ((rows >= 0) & (rows < n_samples)).all())):
+        what = f"{rows.dtype} of shape {rows.shape}" + (f" from {rows.min()} to {rows.max()}" if numbers else "")
+        raise ValueError(f"cv: the {word} side of fold {fold} is {what}, expected row numbers from 0 to "
+                         f"{n_samples - 1} or a boolean mask of the {n_samples} samples.")
+    return rows
+
+
 def _from_table(table, n_samples, name="table") -> Folds:
-    labels = np.asarray(table)
-    if labels.shape != (n_samples,):
-        raise ValueError(f"cv: a fold table of shape {labels.shape}, expected one fold for each of the "
-                         f"{n_samples} samples.")
+    try:
+        labels = np.asarray(table)
+        shape = labels.shape
+    except ValueError:  # ragged
+        shape = "uneven"
+    if shape != (n_samples,):
+        raise ValueError(f"cv: a fold table of shape {shape}, expected one fold for each of the {n_samples} samples, "
+                         "or a list with (train, test), row numbers or masks, of each fold.")
     unique = np.unique(labels)
     if len(unique) < 2:
         raise ValueError(f"cv: the table names {len(unique)} fold, expected at least 2.")

@@ -121,6 +121,7 @@ def test_shuffling_a_time_series_needs_its_word_and_warns():
     ({"cv": "groups", "groups": list("aabbaabbab"), "n_splits": 3}, "number of groups"),
     ({"cv": "blocks", "gap": 9}, "Use fewer folds or a smaller gap"),
     ({"cv": [0, 1, 0]}, "each of the 10 samples"),
+    ({"cv": (range(7), range(7, 10))}, "shape uneven.*a list with .train, test."),
     ({"cv": [0] * 10}, "at least 2"),
     ({"cv": [0, 1] * 5, "groups": list("aabbccddee")}, "stand in both training and test"),
     ({"cv": KFold(2), "groups": list("abababababab")[:9]}, "one label for each"),
@@ -149,3 +150,33 @@ def test_a_split_by_name_tests_the_groups_it_names():
         make_folds({"test": ["a"]}, 6)
     with pytest.raises(ValueError, match="expected 'test'"):
         make_folds({"validation": ["a"]}, 6, groups=films)
+
+
+def test_splits_are_taken_as_rows_or_masks_from_a_list_or_a_generator():
+    x, kfold = np.zeros((9, 1)), KFold(3)
+    expected = make_folds(kfold, 9)
+    masks = [(np.isin(np.arange(9), a), np.isin(np.arange(9), b)) for a, b in kfold.split(x)]
+    lists = [[a.tolist(), b.tolist()] for a, b in kfold.split(x)]
+    uneven = [(np.arange(2, 9), [0, 1]), (range(5), np.arange(5, 9))]
+    for cv in (list(kfold.split(x)), kfold.split(x), masks, tuple(lists)):
+        folds = make_folds(cv, 9)
+        np.testing.assert_array_equal(folds.test, expected.test)
+        np.testing.assert_array_equal(folds.train, expected.train)
+    assert [test.tolist() for _, test in make_folds(uneven, 9)] == [[0, 1], [5, 6, 7, 8]]
+    assert len(make_folds(["aa", "bb", "aa", "bb"], 4)) == 2  # a table of labels of two letters
+
+
+@pytest.mark.parametrize("test, words", [
+    ([0, 12], "cv: the test side of fold 1 is int64 of shape .2,. from 0 to 12, expected row numbers from 0 to 9"),
+    ([-1, 0], "from -1 to 0"), ([True, False], "bool of shape .2,."), ([0.5], "float64 of shape .1,."),
+])
+def test_splits_of_other_rows_are_refused(test, words):
+    with pytest.raises(ValueError, match=words):
+        make_folds([([5, 6, 7], [0, 1]), ([2, 3], np.array(test))], 10)
+
+
+def test_few_groups_name_the_way_out():
+    with pytest.raises(ValueError, match=r"got 5, expected 2 to 4 .*n_splits=4, or cv='leave-one-group-out'"):
+        make_folds("groups", 8, groups=list("aabbccdd"))
+    with pytest.raises(ValueError, match="groups: got one group, 'a', for all 8 samples"):
+        make_folds("groups", 8, groups=["a"] * 8)
