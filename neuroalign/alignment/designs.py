@@ -9,7 +9,7 @@ import xarray as xr
 from neuroalign.alignment.lags import LaggedTable, Lags
 from neuroalign.alignment.table import Table
 from neuroalign.data import align, as_spaces, sample_dim
-from neuroalign.errors import NotAligned, check_option, suggest, warn_user
+from neuroalign.errors import NotAligned, check_option, list_ids, suggest, warn_user
 
 __all__ = ["Design", "EventTiming", "make_designs", "make_nuisance", "match_rows", "sample_step"]
 
@@ -146,8 +146,14 @@ def make_nuisance(nuisance, spaces, responses: xr.DataArray, timing: EventTiming
     values : array of shape (n_samples, n_columns)
     names : list of str
         Name of each column.
+
+    Raises
+    ------
+    ValueError
+        If events are to be put in time and neither the spaces nor the nuisance hold any.
     """
     items = [] if nuisance is None else [nuisance] if isinstance(nuisance, (str, xr.DataArray)) else list(nuisance)
+    _require_events(items, spaces, timing)
     columns, names = [], []
     for item in items:
         block, name = _nuisance_block(item, spaces, responses, timing)
@@ -196,6 +202,19 @@ def sample_step(responses: xr.DataArray) -> float:
     if "time" in responses.coords and responses.sizes["time"] > 1:
         return float(np.median(np.diff(responses["time"].values)))
     raise ValueError("responses: neither attrs['sfreq'] nor a coord 'time' (seconds); the gap of folds needs one.")
+
+
+def _require_events(items, spaces, timing) -> None:
+    """Refuse hrf or downsample where everything is a series already: they would do nothing, and be reported as done."""
+    arrays = [*spaces.values(), *(item for item in items if isinstance(item, xr.DataArray))]
+    if not timing.places_events or any(sample_dim(array) != "time" for array in arrays):
+        return
+    name, got, did = (("hrf", timing.hrf, "convolved") if timing.hrf else
+                      ("downsample", timing.downsample, "downsampled"))
+    raise ValueError(f"{name}: got {got!r}, but features {list_ids(spaces)} stand on 'time' already, where it does "
+                     f"nothing; expected timed events (dim 'stimulus' or 'presentation', coord 'onset'). Leave {name} "
+                     f"out if the series are {did} (gap= sets the seconds between training and test), or give the "
+                     "events.")
 
 
 def _warn_long(name, space, at) -> None:

@@ -113,8 +113,10 @@ def _encoding(attrs: dict, scores) -> list[str]:
         shown = [f"{d:g}" for d in attrs["delays"]]
         shown = _and(shown) if len(shown) < 6 else f"each of {len(shown)} from {shown[0]} to {shown[-1]}"
         said.append(f"Features and nuisance stood in the model delayed by {shown} s, within runs.")
-    if attrs.get("high_pass"):
-        said.append(f"Regressors passed the same high-pass filter as the responses ({attrs['high_pass']:.3g} Hz).")
+    if attrs.get("high_pass") and (attrs.get("hrf") or attrs.get("downsample")):
+        # Features that were given as series are taken as they are.
+        said.append("Regressors made of events passed the same high-pass filter as the responses "
+                    f"({attrs['high_pass']:.3g} Hz).")
     if attrs.get("nuisance"):
         said.append(_nuisance(attrs))
     if attrs.get("repeats") == "average":

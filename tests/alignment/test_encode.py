@@ -292,6 +292,26 @@ def test_events_are_convolved_filtered_and_shifted_before_convolution():
     assert attrs_of(unfiltered)["high_pass"] is None
 
 
+@pytest.mark.parametrize("option", [{"hrf": "glover"}, {"downsample": "mean"}])
+def test_series_are_not_said_to_be_convolved_or_downsampled(option):
+    features, responses = toy(n=150, dim="time", sfreq=0.5)
+    name = next(iter(option))
+    with pytest.raises(ValueError, match=rf"{name}: got .* stand on 'time' already.*timed events.*Leave {name}"):
+        na.encode(features, responses, **option)
+    with pytest.raises(ValueError, match="stand on 'time' already"):
+        na.encode(features, responses, nuisance=features[:, :1], **option)
+    # Events among the nuisance, or in another space, are put in time.
+    rate = words().isel(feature=0)
+    rate = rate.assign_coords(onset=("stimulus", np.sort(np.random.default_rng(0).uniform(10, 260, 150))))
+    beside = na.encode(features, responses, nuisance=rate, **option)
+    by_hand = events_to_samples(rate.expand_dims("feature", -1), responses.time.values,
+                                **({"hrf": "glover"} if name == "hrf" else {"how": "mean"}))
+    again = na.encode(features, responses, nuisance=by_hand, gap=attrs_of(beside)["gap"])
+    np.testing.assert_allclose(beside.score, again.score, atol=1e-5)
+    both = na.encode([features, rate.expand_dims("feature", -1)], responses, **option)
+    assert both.sizes["space"] == 2
+
+
 def test_blocks_of_a_time_series_are_put_in_another_order():
     features, responses = toy(n=150, dim="time", sfreq=0.5)
     scores = na.encode(features, responses, n_permutations=3, null="block", block=40.0, keep=["null"])

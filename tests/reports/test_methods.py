@@ -103,6 +103,14 @@ def test_delays_are_described(encoding):
         assert words in said and "Lanczos filter of three lobes, at their onset" in said and "haemodynamic" not in said
 
 
+def test_only_regressors_made_of_events_are_said_to_be_filtered(encoding):
+    scores = encoding.copy()
+    scores.attrs = encoding.attrs | {"high_pass": "0.01"}
+    assert "Regressors made of events passed the same high-pass filter" in methods(scores)
+    scores.attrs = scores.attrs | {"hrf": "null"}
+    assert "filter" not in methods(scores) and "convolved" not in methods(scores)
+
+
 def test_site_tests_are_described(encoding):
     dims = ("metric", "space", "neuroid")
     scores = scores_.make({"score": (dims, np.zeros((1, 1, 2))), "p": (dims, np.ones((1, 1, 2)))},
