@@ -40,8 +40,16 @@ def layer_profile(scores: xr.Dataset, metric: str | None = None, targets=None, *
     Figure
         Bands: interval of each layer in the model's colour; null mean +- sd and noise ceiling in grey; a dotted
         line is the score of the nuisance variables alone: each where the Scores have it.
+
+    Raises
+    ------
+    ValueError
+        If the Scores have time bins or delays, which are no depth: draw `time_course` or `layer_time`.
     """
     data = select(scores, metric, targets, by)
+    if "delay" in scores.coords and scores["delay"].dims == ("space",):
+        raise ValueError("scores: their spaces differ in the delay of the response (lag_scores), which is no depth. "
+                         "Draw time_course(scores) or layer_time(scores).")
     series = model_series(data)
     units = [str(u) for u in data["unit"].values]
     rows, columns = grid_shape(len(units))

@@ -10,8 +10,8 @@ import xarray as xr
 from neuroalign.data import scores as scores_
 from neuroalign.errors import check_option, list_ids, suggest
 
-__all__ = ["Series", "drawn_frame", "metric_label", "model_series", "picked_spaces", "select", "shorten", "space_label",
-           "spaces_table"]
+__all__ = ["Series", "along_delays", "drawn_frame", "metric_label", "model_series", "picked_spaces", "select", "shorten",
+           "space_label", "spaces_table"]
 
 UNIT_DIMS = ("neuroid", "target", "space_b")
 MOST_UNITS = 12
@@ -100,9 +100,11 @@ def select(scores: xr.Dataset, metric: str | None = None, targets=None, by: str 
         ``spread_low`` and ``spread_high`` hold their quartiles. Default: none for up to twelve units,
         then ``region`` if the Scores have it, then the mean over all.
     timed : bool
-        Whether the figure has an axis of time: the Scores must then have ``time_bin``, and must not otherwise.
+        Whether the figure has an axis of time: the Scores must then have ``time_bin``, or a space for each delay
+        (`along_delays`), and must not have ``time_bin`` otherwise.
     """
     scores_.validate(scores)
+    scores = along_delays(scores) if timed else scores
     if timed != ("time_bin" in scores["score"].dims):
         if timed:
             raise ValueError("scores: no dim 'time_bin', this figure draws time. Draw layer_profile, matrix or bars.")
@@ -125,6 +127,29 @@ def select(scores: xr.Dataset, metric: str | None = None, targets=None, by: str 
         regions = picked["region"].values if "region" in picked.coords else ()
         by = "region" if 0 < len(set(map(str, regions))) <= MOST_UNITS else "all"
     return picked if by is None else _average(picked, by)
+
+
+def along_delays(scores: xr.Dataset) -> xr.Dataset:
+    """Turn spaces that differ in their delay alone (`neuroalign.lag_scores`) into curves over ``time_bin``.
+
+    Scores without a ``delay`` of their spaces are returned as they are.
+    """
+    if "delay" not in scores.coords or scores["delay"].dims != ("space",):
+        return scores
+    own = [str(s).rpartition("@")[0] or str(s) for s in scores["space"].values]  # SPACE@0.1s
+    dims = scores["score"].dims
+    keep = [v for v in scores.data_vars if scores[v].dims == dims]
+    labels = [c for c in scores.coords if scores[c].dims == ("space",)]
+    curves = []
+    for name in dict.fromkeys(own):
+        one = scores[keep].isel(space=np.flatnonzero(np.array(own) == name))
+        about = {c: ("space", one[c].values[:1]) for c in labels if c not in ("space", "delay")}
+        one = one.assign_coords(space=one["delay"].values).drop_vars([c for c in labels if c != "space"])
+        one = one.rename(space="time_bin").sortby("time_bin").expand_dims(space=[name]).assign_coords(about)
+        curves.append(one)
+    joined = xr.concat(curves, "space").transpose("metric", "space", *dims[2:], "time_bin").assign_attrs(scores.attrs)
+    joined["time_bin"].attrs["long_name"] = "delay of the response (s)"
+    return joined
 
 
 def drawn_frame(data: xr.Dataset) -> pd.DataFrame:

@@ -25,7 +25,7 @@ def time_course(scores: xr.Dataset, metric: str | None = None, targets=None, *, 
     Parameters
     ----------
     scores : Dataset
-        With the dim ``time_bin`` (seconds).
+        With the dim ``time_bin`` (seconds), or of `neuroalign.lag_scores`: time is then the delay.
     metric, targets, by
         As for `layer_profile`.
     spaces : sequence of str, optional
@@ -78,7 +78,7 @@ def layer_time(scores: xr.Dataset, metric: str | None = None, targets=None, *, m
     Parameters
     ----------
     scores : Dataset
-        With the dim ``time_bin`` (seconds).
+        With the dim ``time_bin`` (seconds), or of `neuroalign.lag_scores`: time is then the delay.
     metric, targets, by
         As for `layer_profile`.
     model, stream : str, optional

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from neuroalign import plots
 from neuroalign.data.scores import attrs_of
-from neuroalign.plots.select import metric_label, select, space_label, spaces_table
+from neuroalign.plots.select import along_delays, metric_label, select, space_label, spaces_table
 
 __all__ = ["Picture", "comparison_pictures", "default_pictures"]
 
@@ -58,8 +58,7 @@ def default_pictures(scores: xr.Dataset) -> list[Picture]:
     if scores["score"].dims == ("metric", "space"):
         return [Picture(f) for f in _probes(scores)]
     pictures = []
-    if "delay" in scores.coords and scores["delay"].dims == ("space",):
-        scores = _along_delays(scores)
+    scores = along_delays(scores)
     for metric in map(str, scores["metric"].values):
         timed = "time_bin" in scores["score"].dims
         data = select(scores, metric, timed=timed)
@@ -150,19 +149,3 @@ def _best_of_models(scores, metric) -> list[str]:
     table = spaces_table(scores).assign(mean=scores["score"].sel(metric=metric).mean("neuroid").values)
     best = table.sort_values("mean", ascending=False, kind="stable").drop_duplicates("model")
     return best["space"].tolist()[:MOST_SITES]
-
-
-def _along_delays(scores) -> xr.Dataset:
-    """Turn spaces that differ in their delay alone (`neuroalign.lag_scores`) into curves over delays."""
-    table = spaces_table(scores).assign(delay=scores["delay"].values)
-    dim = next(d for d in scores["score"].dims if d not in ("metric", "space"))
-    keep = [v for v in scores.data_vars if scores[v].dims == scores["score"].dims]
-    curves = []
-    for name, own in table.groupby(["model", "layer", "stream"], sort=False):
-        one = scores[keep].isel(space=own.index.to_numpy()).drop_vars([c for c in scores.coords if c != "space" and
-                                                                      scores[c].dims == ("space",)])
-        one = one.assign_coords(space=own["delay"].to_numpy()).rename(space="time_bin").sortby("time_bin")
-        curves.append(one.expand_dims(space=[":".join(name)]))
-    joined = xr.concat(curves, "space").transpose("metric", "space", dim, "time_bin").assign_attrs(scores.attrs)
-    joined["time_bin"].attrs["long_name"] = "delay of the response (s)"
-    return joined

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from neuroalign.alignment import lag_scores
+from neuroalign.data import make_features, make_responses
 from neuroalign.data import scores as scores_
 from neuroalign.plots import layer_profile, layer_time, time_course
 from neuroalign.plots.style import PALETTE
@@ -87,6 +89,24 @@ def test_time_is_needed_or_refused_in_words(timed, layered):
         time_course(timed(9))
     with pytest.raises(ValueError, match="model: got 'nett', expected one of 'net'"):
         layer_time(timed(), model="nett")
+
+
+def test_delays_are_drawn_as_time_and_not_as_depth(overlaps):
+    rng, clock = np.random.default_rng(0), np.arange(120) * 0.5
+    spaces = [make_features(rng.standard_normal((120, 2)), clock, model="net", layer=f"b.{k}", depth=float(k),
+                            dim="time") for k in range(2)]
+    responses = make_responses(np.roll(spaces[0].values, 2, 0), clock, ["a", "b"], dim="time", kind="eeg")
+    lags = lag_scores(spaces, responses, tmin=0.0, tmax=2.0, metric="r.pooled")
+    figure = time_course(lags)
+    assert figure.axes[0].get_xlabel() == "delay of the response (s)" and overlaps(figure) == []
+    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 5]
+    for k, curve in enumerate(curves):
+        own = lags.sel(neuroid="a").isel(metric=0, space=[s.startswith(f"net:b.{k}:") for s in lags.space.values])
+        np.testing.assert_allclose(curve.get_xydata(), np.stack([own.delay, own.score], 1))
+    assert len(curves) == 2 and curves[0].get_xdata()[curves[0].get_ydata().argmax()] == 1.0
+    assert layer_time(lags).axes[0].get_yticklabels()[1].get_text() == "b.1"
+    with pytest.raises(ValueError, match=r"delay of the response \(lag_scores\), which is no depth.*time_course"):
+        layer_profile(lags)
 
 
 def test_reports_choose_the_figures_of_time(timed):
