@@ -15,6 +15,7 @@ __all__ = [
     "NotAligned",
     "StoreCorrupt",
     "check_counts",
+    "check_keywords",
     "check_option",
     "collect_warnings",
     "list_ids",
@@ -119,6 +120,19 @@ def check_counts(**counts) -> None:
     for name, value in counts.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
             raise ValueError(f"{name}: got {value!r}, expected an integer of at least 0.")
+
+
+def check_keywords(function: str, got: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raise a `TypeError` that names the first of the keywords in `got` that a function does not take.
+
+    Examples
+    --------
+    >>> check_keywords("encode", ["cv"], ["cv", "groups"])
+    """
+    allowed = list(allowed)
+    for name in got:
+        if name not in allowed:
+            raise TypeError(f"{function}: no option {name!r}; expected {', '.join(allowed)}.{suggest(name, allowed)}")
 
 
 def check_option(name: str, got, allowed: Iterable):

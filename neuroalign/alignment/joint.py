@@ -21,7 +21,7 @@ from neuroalign.alignment.encoding_scores import (
 )
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fit, Fitter, fill_flat
-from neuroalign.alignment.problem import Problem, set_up
+from neuroalign.alignment.problem import Problem, check_settings, set_up
 from neuroalign.alignment.reduction import reduce_features, standardise
 from neuroalign.alignment.resampling import Resampling
 from neuroalign.alignment.residuals import warn_leftover
@@ -90,6 +90,7 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
     metrics = [m.name for m in resolve_metrics(metric, ("encoding",))]
     for name in keep:
         check_option("keep", name, KEEP)
+    check_settings(encode_banded, options)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
         named = check_bands(bands, problem.spaces)
@@ -284,6 +285,9 @@ def check_bands(bands, spaces) -> dict[str, list[str]]:
     """Return the spaces of each band, bands in order of their names."""
     if bands is None:
         return {name: [name] for name in sorted(spaces)}
+    if not isinstance(bands, Mapping):
+        raise ValueError(f"bands: got {bands!r}, expected a mapping from the name of each band to the ids of its "
+                         f"spaces, such as bands={{'mine': [{next(iter(spaces))!r}]}}; leave it out for a band of each space.")
     named = {str(k): [bands[k]] if isinstance(bands[k], str) else list(bands[k]) for k in sorted(bands, key=str)}
     used = [space for members in named.values() for space in members]
     unknown = [s for s in used if s not in spaces]

@@ -14,7 +14,7 @@ from neuroalign.alignment.encoding_scores import (
     warn_alphas,
 )
 from neuroalign.alignment.joint import BandedFitter, check_bands, joint_designs
-from neuroalign.alignment.problem import set_up
+from neuroalign.alignment.problem import check_settings, set_up
 from neuroalign.alignment.resampling import Resampling
 from neuroalign.alignment.residuals import warn_leftover
 from neuroalign.alignment.scoring import score_moments
@@ -98,6 +98,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         check_option("keep", name, ("bootstrap",))
     if not 0 < level < 1:
         raise ValueError(f"level: got {level!r}, expected a coverage between 0 and 1, such as 0.95.")
+    check_settings(partition_variance, options)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
         named = check_bands(bands, problem.spaces)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from inspect import Parameter, signature
 
 import numpy as np
 import torch
@@ -19,11 +20,11 @@ from neuroalign.alignment.ridge import ALPHAS
 from neuroalign.alignment.ridge_inputs import TargetBlock
 from neuroalign.alignment.splits import Layout, make_layout, nested_folds
 from neuroalign.data import sample_dim, validate_responses
-from neuroalign.errors import check_option, list_ids, warn_user
+from neuroalign.errors import check_keywords, check_option, list_ids, warn_user
 from neuroalign.features.delays import delay_range, delay_samples, series_clock
 from neuroalign.linalg import resolve, to_numpy
 
-__all__ = ["Problem", "Targets", "set_up"]
+__all__ = ["Problem", "Targets", "check_settings", "set_up"]
 
 COLUMNS = 4096  # targets that are standardised at a time
 
@@ -101,11 +102,21 @@ def set_up(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         lags = replace(lags, nuisance=columns)
         columns = lags.delayed(columns)[:, :]
     targets, device = Targets(responses), resolve(device)
-    fitter = Fitter(outer, inner, np.asarray(ALPHAS if alphas is None else alphas, float), device, columns.shape[1],
+    alphas = np.atleast_1d(np.asarray(ALPHAS if alphas is None else alphas, float))
+    fitter = Fitter(outer, inner, alphas, device, columns.shape[1],
                     parse_reduction(reduce), random_state, make_residuals(residualize, columns, outer, inner, device),
                     select(select_neuroids, presented, responses, outer, targets.usable))
     return Problem(spaces, responses, targets, layout, timing, columns, names, fitter, reliability, lags, residualize,
                    select_neuroids)
+
+
+def check_settings(function: Callable, settings: Mapping) -> None:
+    """Raise a `TypeError` where the keywords that a public function hands on are none of `set_up`."""
+    own = {name: p.kind for name, p in signature(function).parameters.items()}
+    named = [name for name, kind in own.items() if kind is Parameter.KEYWORD_ONLY]
+    others = [name for name, p in signature(set_up).parameters.items()
+              if p.kind is Parameter.KEYWORD_ONLY and name not in own]
+    check_keywords(function.__name__, settings, [*named, *others])
 
 
 class Targets:

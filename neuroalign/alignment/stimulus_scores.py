@@ -14,7 +14,7 @@ from neuroalign.alignment.encoding_scores import (
 )
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fitter, Tally, residuals_of
-from neuroalign.alignment.problem import Problem, set_up
+from neuroalign.alignment.problem import Problem, check_settings, set_up
 from neuroalign.alignment.residuals import warn_leftover
 from neuroalign.alignment.splits import describe_blocks
 from neuroalign.alignment.table import Table
@@ -78,6 +78,7 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
     """
     metrics = [m.name for m in resolve_metrics(metric, ("stimulus",))]
     check_option("centre", centre, ("train", "none"))
+    check_settings(encode_stimuli, options)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
         groups = patterns_by(problem.responses, problem.targets.usable, by)

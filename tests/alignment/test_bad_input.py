@@ -72,3 +72,34 @@ def test_dropped_stimuli_do_not_pass_for_the_samples_that_folds_were_made_for():
     with pytest.warns(NeuroalignWarning, match="1 stimuli dropped"), \
             pytest.raises(ValueError, match="made for 40 samples, the data have 39"):
         na.encode(features.isel(stimulus=slice(39)), responses, cv=make_folds("kfold", 40), on_missing="drop", **FAST)
+
+
+def four_neuroids():
+    features, responses = toy()
+    ids = list("abcd")
+    four = make_responses(np.tile(responses.values, 2) + np.arange(4) * features.values[:, :1],
+                          responses.stimulus_id.values, ids)
+    return {"m": features, "k": features.copy(data=features.values[:, ::-1] ** 2)}, four
+
+
+@pytest.mark.parametrize(("call", "options", "words"), [
+    (na.encode_banded, {"nuisanc": "x"}, "encode_banded: no option 'nuisanc'; expected .* Did you mean 'nuisance'"),
+    (na.encode_banded, {"layer": "nested"}, "encode_banded: no option 'layer'"),
+    (na.partition_variance, {"n_permutations": 10}, "partition_variance: no option 'n_permutations'"),
+    (na.partition_variance, {"method": "ridge", "bnads": {}}, "Did you mean 'bands'"),
+    (na.encode_stimuli, {"keep": ["null"]}, "encode_stimuli: no option 'keep'; expected by, metric, .*, cv, "),
+])
+def test_unknown_options_name_the_function_that_was_called(call, options, words):
+    with pytest.raises(TypeError, match=words):
+        call(*four_neuroids(), **options)
+
+
+@pytest.mark.parametrize("call", [na.encode_banded, na.partition_variance])
+def test_bands_that_are_no_mapping_are_named(call):
+    with pytest.raises(ValueError, match=r"bands: got \['m', 'k'\], expected a mapping from .*bands=\{'mine':"):
+        call(*four_neuroids(), bands=["m", "k"])
+
+
+def test_one_penalty_may_be_a_number():
+    one, other = (na.encode(*toy(), alphas=alphas, metric="r.pooled").score for alphas in (10.0, [10.0]))
+    np.testing.assert_array_equal(one, other)
