@@ -287,7 +287,8 @@ def check_bands(bands, spaces) -> dict[str, list[str]]:
         return {name: [name] for name in sorted(spaces)}
     if not isinstance(bands, Mapping):
         raise ValueError(f"bands: got {bands!r}, expected a mapping from the name of each band to the ids of its "
-                         f"spaces, such as bands={{'mine': [{next(iter(spaces))!r}]}}; leave it out for a band of each space.")
+                         f"spaces, such as bands={{'mine': [{next(iter(spaces))!r}]}}. Leave it out for a band of each "
+                         "space.")
     named = {str(k): [bands[k]] if isinstance(bands[k], str) else list(bands[k]) for k in sorted(bands, key=str)}
     used = [space for members in named.values() for space in members]
     unknown = [s for s in used if s not in spaces]
