@@ -30,8 +30,8 @@ SAMPLE_DIMS = ("stimulus", "presentation", "time")
 RESPONSE_KINDS = ("seeg", "ecog", "eeg", "meg", "fmri", "behaviour", "simulated")
 
 
-def sample_dim(array: xr.DataArray) -> str:
-    """Return the one sample dim (`stimulus`, `presentation` or `time`) of an array.
+def sample_dim(array: xr.DataArray, what: str = "array") -> str:
+    """Return the one sample dim (`stimulus`, `presentation` or `time`) of an array, which errors call `what`.
 
     Raises
     ------
@@ -40,10 +40,11 @@ def sample_dim(array: xr.DataArray) -> str:
     """
     found = [d for d in array.dims if d in SAMPLE_DIMS]
     if len(found) != 1:
-        raise ValueError(
-            f"array: got dims {tuple(array.dims)}, expected exactly one of {', '.join(SAMPLE_DIMS)}. "
-            "Rename the axis of samples, for example array.rename(image='stimulus')."
-        )
+        hint = (f"Select from or average over all but one of {', '.join(found)}." if found else
+                "Rename the axis of samples, for example "
+                f".rename({next(iter(array.dims), 'image')}='stimulus'), and give it a coord 'stimulus_id'.")
+        raise ValueError(f"{what}: got dims {tuple(array.dims)}, expected exactly one of {', '.join(SAMPLE_DIMS)}. "
+                         f"{hint}")
     return found[0]
 
 
@@ -197,7 +198,7 @@ def make_rdms(values, stimulus_ids=None, *, pairs=None, targets=None, target_coo
 
 def validate_features(array: xr.DataArray) -> xr.DataArray:
     """Check the dims and ids of one feature space and return it."""
-    dim = sample_dim(array)
+    dim = sample_dim(array, "features")
     if set(array.dims) != {dim, "feature"}:
         hint = ""
         if "neuroid" in array.dims:
@@ -212,7 +213,7 @@ def validate_responses(array: xr.DataArray) -> xr.DataArray:
     if not isinstance(array, xr.DataArray):
         raise TypeError(f"responses: got {type(array).__name__}, expected a labelled DataArray. Make one by "
                         "neuroalign.data.make_responses(values, stimulus_ids, neuroid_ids).")
-    dim = sample_dim(array)
+    dim = sample_dim(array, "responses")
     extra = set(array.dims) - {dim, "neuroid", "time_bin"}
     if "neuroid" not in array.dims or extra:
         raise ValueError(

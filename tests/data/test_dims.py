@@ -54,8 +54,8 @@ def test_time_bins_are_a_third_dim():
 
 
 @pytest.mark.parametrize("dims, words", [
-    (("image", "feature"), r"got dims \('image', 'feature'\), expected exactly one of stimulus, presentation, time"),
-    (("stimulus", "time"), "expected exactly one of"),
+    (("image", "feature"), r"^features: got dims \('image', 'feature'\), expected exactly one of stimulus, "),
+    (("stimulus", "time"), "expected exactly one of.*all but one of stimulus, time"),
     (("stimulus", "neuroid"), "These are responses: `compare` and `encode` take them beside features"),
     (("stimulus", "unit"), r"features: got dims \('stimulus', 'unit'\), expected \('stimulus', 'feature'\)"),
 ])
@@ -70,6 +70,7 @@ def test_other_dims_are_no_features(dims, words):
     (lambda r: r.assign_attrs(kind="pet"), r"attrs\['kind'\] is 'pet', expected one of seeg"),
     (lambda r: r.assign_coords(neuroid_id=("neuroid", ["u", "u"])), "neuroid_id is not unique; more than once: 'u'"),
     (lambda r: r.expand_dims(subject=2), r"got dims"),
+    (lambda r: r.rename(stimulus="sample"), r"^responses: got dims \('sample', .*\.rename\(sample='stimulus'\)"),
 ])
 def test_wrong_responses_are_explained(change, words):
     with pytest.raises(ValueError, match=words):
