@@ -48,7 +48,7 @@ def align(features, responses: xr.DataArray, *, repeats: str = "average", on_mis
     repeats : {"average", "keep"}
         Average the presentations of a stimulus, or keep them (feature rows are then repeated).
     on_missing : {"error", "drop"}
-        What to do with stimuli that only one side has.
+        What to do with stimuli that only one side has; ``"drop"`` warns of them.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def align(features, responses: xr.DataArray, *, repeats: str = "average", on_mis
     if dim == "stimulus":
         _check_once("responses", wanted)
     keep = np.ones(len(wanted), bool)
-    rows = {}
+    rows, unused_ids = {}, []
     for name, space in spaces.items():
         if sample_dim(space) == "time":
             raise NotAligned(
@@ -98,10 +98,11 @@ def align(features, responses: xr.DataArray, *, repeats: str = "average", on_mis
         rows[name] = have.get_indexer(wanted)
         lost = rows[name] < 0
         unused = ~have.isin(wanted)
+        unused_ids += have[unused].tolist()
         if lost.all():
             raise NotAligned(
                 f"features {name!r} and responses share no stimulus_id: features have {list_ids(have)}, "
-                f"responses {list_ids(wanted.unique())}."
+                f"responses {list_ids(wanted.unique())}.{_say_types(features=have, responses=wanted)}"
             )
         if on_missing == "error" and (lost.any() or unused.any()):
             side = "features" if lost.any() else "responses"
@@ -117,6 +118,10 @@ def align(features, responses: xr.DataArray, *, repeats: str = "average", on_mis
         lost_ids = wanted[~keep].unique()
         warn_user(f"{len(lost_ids)} stimuli dropped, missing in the features: {list_ids(lost_ids)}.",
                   "dropped-stimuli", lost_ids)
+    if unused_ids:
+        unused_ids = list(dict.fromkeys(unused_ids))
+        warn_user(f"{len(unused_ids)} stimuli dropped, missing in the responses: {list_ids(unused_ids)}.",
+                  "dropped-stimuli", unused_ids)
     kept = responses.isel({dim: np.flatnonzero(keep)})
     return {n: _take_rows(spaces[n], rows[n][keep], dim) for n in spaces}, kept
 
@@ -151,6 +156,7 @@ def align_pairs(stimulus_ids, rdms: xr.DataArray, *, on_missing: str = "error"):
             raise NotAligned(
                 f"RDMs and features do not cover the same stimuli: {list_ids(ids.unique())} missing in the features"
                 f" ({list_ids(have)}). Pass on_missing='drop' to use the pairs both have."
+                + (_say_types(features=have, RDMs=ids) if lost.all() else "")
             )
         warn_user(f"{int(lost.sum())} pairs dropped: {list_ids(ids.unique())} missing in the features.",
                   "dropped-pairs", ids.unique())
@@ -212,6 +218,15 @@ def _check_once(what: str, ids: pd.Index) -> None:
                          "row each.")
 
 
+def _say_types(**ids: pd.Index) -> str:
+    """Ids of two types are never equal, though messages spell them alike."""
+    types = {side: " and ".join(sorted({type(i).__name__ for i in of.tolist()})) for side, of in ids.items()}
+    if len(set(types.values())) == 1:
+        return ""
+    said = ", ".join(f"{kind} in the {side}" for side, kind in types.items())
+    return f" The ids differ in type: {said}. Make both strings, for example by stimulus_id.astype(str)."
+
+
 def _take_rows(space: xr.DataArray, rows: np.ndarray, dim: str) -> xr.DataArray:
     own = sample_dim(space)
     if own == dim and len(rows) == space.sizes[own] and np.array_equal(rows, np.arange(len(rows))):
@@ -225,8 +240,9 @@ def _take_rows(space: xr.DataArray, rows: np.ndarray, dim: str) -> xr.DataArray:
 def _check_same_clock(name: str, space: xr.DataArray, responses: xr.DataArray) -> None:
     if sample_dim(space) != "time":
         raise NotAligned(
-            f"features {name!r} stand on {sample_dim(space)!r} but the responses on 'time'. Turn events into a "
-            "time series first: encode(..., hrf='glover') or neuroalign.features.events_to_samples."
+            f"features {name!r} stand on {sample_dim(space)!r} but the responses on 'time'. Put the events in time: by "
+            "encode(..., hrf='glover'), by downsample='lanczos' or 'mean' where the model has delays (delays=, trf=), "
+            "or beforehand by neuroalign.features.events_to_samples."
         )
     for coord in ("time", "run"):
         if coord not in responses.coords or coord not in space.coords:

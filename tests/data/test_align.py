@@ -72,6 +72,26 @@ def test_dropping_is_counted_and_shared_by_all_spaces():
         assert_matched(space, found)
 
 
+def test_dropping_what_only_the_features_have_is_counted():
+    with pytest.warns(NeuroalignWarning) as caught:
+        found = align([features(list("abcd")), features(list("bcde"), "n")], recorded(list("bc")), on_missing="drop")[1]
+    assert [str(w.message) for w in caught] == ["3 stimuli dropped, missing in the responses: 'a', 'd', 'e'."]
+    assert caught[0].message.code == "dropped-stimuli" and caught[0].message.ids == ("a", "d", "e")
+    assert found.stimulus_id.values.tolist() == ["b", "c"]
+
+
+def test_ids_of_two_types_are_told_apart():
+    numbered = make_features(np.zeros((3, 1)), [0, 1, 2], model="m")
+    named = recorded(["0", "1", "2"])
+    with pytest.raises(NotAligned, match=r"share no stimulus_id.*int in the features, str in the resp.*astype\(str"):
+        align(numbered, named)
+    with pytest.raises(NotAligned, match=r"int in the features, str in the RDMs"):
+        align_pairs([0, 1], make_rdms([[1.0]], pairs=(["0"], ["1"])))
+    with pytest.raises(NotAligned) as told:
+        align(features(["x", "y"]), recorded())
+    assert "type" not in str(told.value)
+
+
 def test_nothing_shared_is_an_error_even_when_dropping():
     with pytest.raises(NotAligned, match=r"share no stimulus_id: features have 'x', 'y', responses 'a', 'b'"):
         align(features(["x", "y"]), recorded(), on_missing="drop")
@@ -96,7 +116,7 @@ def test_time_series_must_stand_on_one_clock():
         align(series(clock[:5]), series(clock, kind=make_responses))
     with pytest.raises(NotAligned, match="differ in 'run'"):
         align(series(clock, run=[1] * 6), series(clock, run=[1] * 3 + [2] * 3, kind=make_responses))
-    with pytest.raises(NotAligned, match=r"stand on 'stimulus' but the responses on 'time'.*hrf='glover'"):
+    with pytest.raises(NotAligned, match=r"responses on.*hrf='glover'.*downsample='lanczos'.*delays"):
         align(features(), series(clock, kind=make_responses))
     with pytest.raises(NotAligned, match=r"stand on 'time' but the responses on 'stimulus'"):
         align(series(clock), recorded())
