@@ -7,10 +7,11 @@ import xarray as xr
 
 from neuroalign.alignment.baselines import drift_scores, resolve_baselines
 from neuroalign.alignment.encoding_scores import (
-    KEEP,
     LEVEL,
     assemble,
     check_features,
+    check_kept,
+    check_tests,
     fit_design,
     leftover_of,
     warn_alphas,
@@ -54,16 +55,16 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         ``"word_rate"`` (an impulse for each timed event), or arrays. Their score alone, on the same folds, is
         ``baseline``.
     cv, inner_cv : str, int, splitter, or (cv only) Folds or table
-        See `neuroalign.stats.make_folds`. ``"auto"``: contiguous blocks with a purge gap for a time series, groups
-        where there are any (presentations of one stimulus are), else shuffled k-fold. ``inner_cv="loo"`` chooses
-        penalties by the closed-form leave-one-out error.
+        See `neuroalign.stats.make_folds`; (train, test) of each fold are a table, too. ``"auto"``: contiguous blocks
+        with a purge gap for a time series, groups where there are any (presentations of one stimulus are), else
+        shuffled k-fold. ``inner_cv="loo"`` chooses penalties by the closed-form leave-one-out error.
     n_splits, n_inner_splits : int
     groups : str or sequence, optional
         Name of a coord of the responses, or a label for each sample: groups never straddle folds.
     gap : float, optional
         Seconds purged on both sides of a test block of a time series; by default 16 for fMRI or with `hrf`, else 1,
         and never less than the longest delay.
-    alphas : sequence of float, optional
+    alphas : float or sequence of float, optional
         Penalties; by default 15 from 0.1 to 1e6.
     reduce : int or str, optional
         Reduce the features, not the nuisance, within the training rows of each outer fold: ``"pca:50"`` components,
@@ -98,10 +99,10 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     n_permutations : int
         Permutations for p-values; each refits everything, the penalty included.
     n_bootstraps : int
-        Resamples of the held-out predictions for intervals (95 %, `neuroalign.stats.expanded_interval`): groups,
-        blocks of a time series, or stimuli, the same for all spaces, so that `neuroalign.data.scores.diff` can
-        compare spaces in pairs (keep ``"bootstrap"``). Nothing is fitted again: a refit would put copies of a
-        stimulus into training and test.
+        Resamples (none, or at least 20) of the held-out predictions for intervals (95 %,
+        `neuroalign.stats.expanded_interval`): groups, blocks of a time series, or stimuli, the same for all spaces,
+        so that `neuroalign.data.scores.diff` can compare spaces in pairs (keep ``"bootstrap"``). Nothing is fitted
+        again: a refit would put copies of a stimulus into training and test.
     null : {"auto", "shift", "block", "permute"}
         Circular shift (auto for a time series), order of blocks or groups, or order of rows (auto for independent
         stimuli). Without nuisance the responses are permuted, with nuisance what it does not explain of the features
@@ -137,7 +138,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         training rows: the mean over the repeats of a stimulus, by the noise-ceiling signal-to-noise ratio. A neuroid
         is scored on the folds that it was selected in (``n`` rows, share ``selected`` of the folds), and NaN if in
         none. Needs presentations with repeats, or a coord ``stimulus_id`` on ``time``.
-    keep : sequence of {"prediction", "null", "fold_score", "bootstrap"}
+    keep : str or sequence of {"prediction", "null", "fold_score", "bootstrap"}
         Also return these.
     random_state : int
     device : str
@@ -159,8 +160,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     [[0.8, 0.9]]
     """
     metrics = [m.name for m in resolve_metrics(metric, ("encoding",))]
-    for name in keep:
-        check_option("keep", name, KEEP)
+    keep = check_kept(keep, n_permutations=n_permutations, n_bootstraps=n_bootstraps)
+    check_tests(null, fdr)
     if not isinstance(layer, Mapping):
         check_option("layer", layer, ("each", "nested"))
     with collect_warnings() as said:

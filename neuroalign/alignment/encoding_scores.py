@@ -6,20 +6,42 @@ import xarray as xr
 from neuroalign.alignment.baselines import shuffled_scores
 from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses, residuals_of
 from neuroalign.alignment.scoring import fold_scores, score_moments
-from neuroalign.alignment.splits import make_permutations
+from neuroalign.alignment.splits import NULLS, make_permutations
 from neuroalign.data import sample_dim, scores
-from neuroalign.errors import list_ids, warn_user
+from neuroalign.errors import check_counts, check_option, list_ids, warn_user
 from neuroalign.stats import LEVEL, autocorrelation, ceiling_of, effective_samples
 from neuroalign.stats import fdr as adjust
 
-__all__ = ["KEEP", "LEVEL", "assemble", "check_features", "compare_with_null", "fit_design", "geometric_mean",
-           "leftover_of", "measure_leftover", "plan_null", "rows_behind", "warn_alphas", "warn_constant",
-           "warn_independent"]
+__all__ = ["KEEP", "LEVEL", "assemble", "check_features", "check_kept", "check_tests", "compare_with_null",
+           "fit_design", "geometric_mean", "leftover_of", "measure_leftover", "plan_null", "rows_behind", "warn_alphas",
+           "warn_constant", "warn_independent"]
 
 KEEP = ("prediction", "null", "fold_score", "bootstrap")
 EDGE_SHARE = 0.05
 SOME = 200  # columns that autocorrelation is estimated from
 FEW_INDEPENDENT = 30
+LEAST_BOOTSTRAPS = 20  # of fewer resamples the ends of an interval of 95 % are the extremes
+
+
+def check_kept(keep, allowed=KEEP, *, n_permutations: int = 0, n_bootstraps: int = 0) -> list[str]:
+    """Return `keep` as a list; refuse unknown names, numbers that are none, and draws to be kept that are not made."""
+    keep = [check_option("keep", name, allowed) for name in ([keep] if isinstance(keep, str) else keep)]
+    check_counts(n_permutations=n_permutations, n_bootstraps=n_bootstraps)
+    if 0 < n_bootstraps < LEAST_BOOTSTRAPS:
+        raise ValueError(f"n_bootstraps: got {n_bootstraps}, expected 0 (no intervals) or at least {LEAST_BOOTSTRAPS}: "
+                         "the ends of an interval of 95 % rest on many. 1000 are usual.")
+    draws = (("null", "n_permutations", n_permutations), ("bootstrap", "n_bootstraps", n_bootstraps))
+    for name, option, count in draws:
+        if name in keep and not count:
+            raise ValueError(f"keep: {name!r} was asked for, but {option} is 0, so that there is nothing to keep. Set "
+                             f"{option}=1000, say, or leave {name!r} out of keep.")
+    return keep
+
+
+def check_tests(null: str, fdr: str) -> None:
+    """Refuse unknown names of the test, also where none is made."""
+    check_option("null", null, NULLS)
+    check_option("fdr", fdr, ("bh", "by"))
 
 
 def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutations: int, permuting, resampling,

@@ -11,9 +11,10 @@ from neuroalign.alignment.banded import BandedPlan, plan_banded
 from neuroalign.alignment.baselines import drift_scores, resolve_baselines
 from neuroalign.alignment.designs import Design
 from neuroalign.alignment.encoding_scores import (
-    KEEP,
     assemble,
     check_features,
+    check_kept,
+    check_tests,
     fit_design,
     leftover_of,
     warn_alphas,
@@ -29,7 +30,7 @@ from neuroalign.alignment.scoring import moments, score_moments
 from neuroalign.alignment.splits import describe_blocks
 from neuroalign.alignment.table import Table
 from neuroalign.data import scores
-from neuroalign.errors import check_option, collect_warnings, list_ids
+from neuroalign.errors import collect_warnings, list_ids
 from neuroalign.linalg import free_memory
 from neuroalign.stats import LEVEL
 
@@ -88,8 +89,8 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
     ('a::all + b::all', 1.0)
     """
     metrics = [m.name for m in resolve_metrics(metric, ("encoding",))]
-    for name in keep:
-        check_option("keep", name, KEEP)
+    keep = check_kept(keep, n_permutations=n_permutations, n_bootstraps=n_bootstraps)
+    check_tests(null, fdr)
     check_settings(encode_banded, options)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)

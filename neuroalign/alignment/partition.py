@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.alignment.encoding_scores import (
+    check_kept,
     geometric_mean,
     measure_leftover,
     rows_behind,
@@ -94,8 +95,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
     True
     """
     check_option("method", method, ("banded", "ridge"))
-    for name in keep:
-        check_option("keep", name, ("bootstrap",))
+    keep = check_kept(keep, ("bootstrap",), n_bootstraps=n_bootstraps)
     if not 0 < level < 1:
         raise ValueError(f"level: got {level!r}, expected a coverage between 0 and 1, such as 0.95.")
     check_settings(partition_variance, options)

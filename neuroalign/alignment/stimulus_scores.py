@@ -7,6 +7,7 @@ import xarray as xr
 
 from neuroalign.alignment.encoding_scores import (
     check_features,
+    check_tests,
     leftover_of,
     measure_leftover,
     plan_null,
@@ -19,7 +20,7 @@ from neuroalign.alignment.residuals import warn_leftover
 from neuroalign.alignment.splits import describe_blocks
 from neuroalign.alignment.table import Table
 from neuroalign.data import scores
-from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
+from neuroalign.errors import check_counts, check_option, collect_warnings, list_ids, warn_user
 from neuroalign.stats import fdr as adjust
 
 __all__ = ["encode_stimuli", "pattern_correlation", "patterns_by", "two_versus_two"]
@@ -78,6 +79,8 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
     """
     metrics = [m.name for m in resolve_metrics(metric, ("stimulus",))]
     check_option("centre", centre, ("train", "none"))
+    check_tests(null, fdr)
+    check_counts(n_permutations=n_permutations)
     check_settings(encode_stimuli, options)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)

@@ -103,3 +103,32 @@ def test_bands_that_are_no_mapping_are_named(call):
 def test_one_penalty_may_be_a_number():
     one, other = (na.encode(*toy(), alphas=alphas, metric="r.pooled").score for alphas in (10.0, [10.0]))
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"null": "foo"}, "null: got 'foo', expected one of 'auto', 'shift', 'block', 'permute'"),
+    ({"fdr": "bonferroni"}, "fdr: got 'bonferroni', expected one of 'bh', 'by'"),
+    ({"n_permutations": -1}, "n_permutations: got -1, expected an integer of at least 0"),
+])
+@pytest.mark.parametrize("call", [na.encode, na.encode_banded, na.encode_stimuli])
+def test_options_of_a_test_are_checked_though_it_is_not_made(call, options, words):
+    with pytest.raises(ValueError, match=words):
+        call(*four_neuroids(), **options)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"keep": "bootstrap", "n_bootstraps": 0}, "keep: 'bootstrap' was asked for, but n_bootstraps is 0"),
+    ({"n_bootstraps": 3}, "n_bootstraps: got 3, expected 0 .no intervals. or at least 20"),
+    ({"n_bootstraps": 19.5}, "n_bootstraps: got 19.5, expected an integer"),
+    ({"keep": "boot"}, "keep: got 'boot'"),
+])
+@pytest.mark.parametrize("call", [na.encode, na.encode_banded, na.partition_variance])
+def test_resamples_that_cannot_be_kept_or_used_are_refused(call, options, words):
+    with pytest.raises(ValueError, match=words):
+        call(*four_neuroids(), **options)
+
+
+def test_what_is_kept_may_be_named_by_one_word():
+    assert "prediction" in na.encode(*toy(), keep="prediction", **FAST)
+    with pytest.raises(ValueError, match="keep: 'null' was asked for, but n_permutations is 0"):
+        na.encode(*toy(), keep=("prediction", "null"), **FAST)
