@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuroalign.alignment.banded import banded_ridge_cv
-from neuroalign.alignment.estimator import RidgeEncoder, labels_of
+from neuroalign.alignment.estimator import RidgeEncoder, as_array, check_rows, labels_of
 from neuroalign.alignment.ridge import ALPHAS
 from neuroalign.errors import list_ids
 from neuroalign.stats import make_folds
@@ -57,8 +57,10 @@ class BandedRidgeEncoder(RidgeEncoder):
 
     def fit(self, X, y, groups=None):
         """Fit features (n_samples, n_features) to targets (n_samples[, n_targets])."""
+        check_rows(X, y)
         self.target_coords_, self._target_dims = labels_of(y)
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=3)
+        X, y = validate_data(self, as_array(X), as_array(y), multi_output=True, y_numeric=True,
+                             dtype=np.float64, ensure_min_samples=3)
         self._flat = y.ndim == 1
         Y = y.reshape(len(y), -1)
         self._fit = banded_ridge_cv(self._bands(X), Y, alphas=ALPHAS if self.alphas is None else self.alphas,
@@ -83,7 +85,8 @@ class BandedRidgeEncoder(RidgeEncoder):
             The last row is of the intercept.
         """
         check_is_fitted(self)
-        X, y = validate_data(self, X, y, reset=False, multi_output=True, dtype=np.float64)
+        check_rows(X, y)
+        X, y = validate_data(self, as_array(X), as_array(y), reset=False, multi_output=True, dtype=np.float64)
         return self._fit.contributions(self._bands(X), y.reshape(len(y), -1))
 
     def _bands(self, X):
@@ -94,7 +97,8 @@ class BandedRidgeEncoder(RidgeEncoder):
         return np.split(X, np.cumsum(widths)[:-1], axis=1)
 
     def _banded_folds(self, n_samples, groups):
-        if n_samples < 4:
-            # Too few rows to hold some out twice over: leave one out.
+        folds = self._folds(n_samples, (0, 1), groups)
+        if isinstance(folds, str) and self.cv != "loo":
+            # Too few rows for k folds, and plain ridge alone leaves one out in closed form.
             return make_folds("leave-one-group-out", n_samples, groups=np.arange(n_samples))
-        return self._folds(n_samples, (0, 1), groups)
+        return folds

@@ -1,14 +1,18 @@
 """The ridge encoder as a scikit-learn estimator."""
 
 import numpy as np
+import torch
 import xarray as xr
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuroalign.alignment.ridge import ALPHAS, ridge_cv
+from neuroalign.errors import NotAligned
 from neuroalign.stats import make_folds
 
-__all__ = ["RidgeEncoder", "labels_of"]
+__all__ = ["RidgeEncoder", "as_array", "check_rows", "label_prediction", "labels_of"]
+
+DEFAULT_SPLITS = 5
 
 
 class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -20,7 +24,8 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Penalties; by default 15 from 0.1 to 1e6.
     cv : int, str, splitter, table or Folds
         Inner folds that choose the penalties (`neuroalign.stats.make_folds`; an int is shuffled k-fold), or
-        ``"loo"``. Time series need ``"blocks"``.
+        ``"loo"``. Time series need ``"blocks"``. The default 5 is lowered where there are fewer than 10 rows; any
+        other number is taken as it is.
     n_splits : int
         Number of folds where `cv` is a name.
     gap : int
@@ -41,6 +46,12 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Mean squared error of each penalty over the inner folds.
     target_coords_ : dict
         Coords of the targets, if y was labelled; predictions carry them.
+
+    Raises
+    ------
+    NotAligned
+        If X and y are DataArrays whose rows differ in ``stimulus_id`` (or, for series, in ``time`` or ``run``): rows
+        are never matched by position. `neuroalign.align` puts them in one order.
 
     Examples
     --------
@@ -64,8 +75,10 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def fit(self, X, y, groups=None):
         """Fit features (n_samples, n_features) to targets (n_samples[, n_targets])."""
+        check_rows(X, y)
         self.target_coords_, self._target_dims = labels_of(y)
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
+        X, y = validate_data(self, as_array(X), as_array(y), multi_output=True, y_numeric=True,
+                             dtype=np.float64, ensure_min_samples=2)
         self._flat = y.ndim == 1
         alphas = ALPHAS if self.alphas is None else self.alphas
         fit = ridge_cv(X, y.reshape(len(y), -1), alphas=alphas, inner_folds=self._folds(len(X), alphas, groups),
@@ -82,14 +95,13 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def predict(self, X):
         """Predict targets, shape (n_rows[, n_targets]); labelled if y was labelled and X is."""
         check_is_fitted(self)
-        labels = X.coords if isinstance(X, xr.DataArray) else None
-        rows = X.dims[0] if labels is not None else None
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        predicted = X @ self.coef_.T + self.intercept_
-        if labels is None or self._target_dims is None:
-            return predicted
-        own = {k: v for k, v in labels.items() if v.dims == (rows,)}
-        return xr.DataArray(predicted, dims=(rows, *self._target_dims), coords={**self.target_coords_, **own})
+        values = validate_data(self, as_array(X), reset=False, dtype=np.float64)
+        return label_prediction(values @ self.coef_.T + self.intercept_, X, self.target_coords_, self._target_dims)
+
+    def score(self, X, y, sample_weight=None):
+        """Return R² of the predictions, the mean over targets; labelled rows must be those of X, as in `fit`."""
+        check_rows(X, y)
+        return super().score(X, as_array(y), sample_weight)
 
     def _folds(self, n_samples, alphas, groups):
         if np.size(alphas) == 1:
@@ -99,11 +111,15 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         cv, n_splits = self.cv, self.n_splits
         if isinstance(cv, (int, np.integer)) and not isinstance(cv, bool):
             cv, n_splits = "kfold" if groups is None else "groups", int(cv)
-        if cv == "kfold" and groups is None and n_samples < 2 * n_splits:
-            n_splits = max(2, n_samples // 2)
-        if n_samples < 4:
-            # Too few rows to hold some out twice over: leave one out.
-            return "loo"
+        if isinstance(cv, str) and cv == "kfold" and groups is None:
+            # Only the default gives way where rows are few: a number that was asked for does not.
+            if n_splits == DEFAULT_SPLITS and n_samples < 4:
+                return "loo"
+            if n_splits == DEFAULT_SPLITS and n_samples < 2 * n_splits:
+                n_splits = n_samples // 2
+            if n_splits > n_samples:
+                raise ValueError(f"cv: got {n_splits} inner folds for {n_samples} rows, expected 2 to {n_samples}. "
+                                 "Give fewer, or cv='loo' to leave out one row at a time.")
         return make_folds(cv, n_samples, groups=groups, n_splits=n_splits, gap=self.gap,
                           random_state=self.random_state)
 
@@ -114,3 +130,46 @@ def labels_of(y):
         return {}, None
     dims = tuple(y.dims[1:])
     return {k: v for k, v in y.coords.items() if v.dims and set(v.dims) <= set(dims)}, dims
+
+
+def as_array(values):
+    """Return a tensor of any type and device as a float64 array, and everything else as it is."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().to("cpu", torch.float64).numpy()
+    return values
+
+
+def check_rows(X, y) -> None:
+    """Raise `NotAligned` if X and y are both labelled and their rows differ, in what they are or in their order."""
+    if not (isinstance(X, xr.DataArray) and isinstance(y, xr.DataArray)):
+        return
+    dims = [("time" if "time" in a.dims else a.dims[0]) for a in (X, y)]
+    if "time" in dims and dims[0] != dims[1] and set(dims) & {"stimulus", "presentation"}:
+        raise NotAligned(f"X and y: the rows of X are on {dims[0]!r}, those of y on {dims[1]!r}; expected both on one "
+                         "dim. Turn events into a series first, by neuroalign.features.events_to_samples.")
+    for name in ("time", "run") if "time" in dims else ("stimulus_id",):
+        if not all(name in a.coords and a[name].dims == (dim,) for a, dim in zip((X, y), dims)):
+            continue
+        ours, theirs = X[name].values, y[name].values
+        if len(ours) != len(theirs):
+            found = f"X has {len(ours)} rows, y {len(theirs)}"
+        else:
+            same = np.isclose(ours, theirs, atol=1e-6) if name == "time" else np.array(
+                [a == b for a, b in zip(ours.tolist(), theirs.tolist())])
+            if same.all():
+                continue
+            first = int(np.argmin(same))
+            found = (f"{name} differs in {int((~same).sum())} of {len(same)} rows, first in row {first}: "
+                     f"{ours.tolist()[first]!r} in X, {theirs.tolist()[first]!r} in y")
+        todo = "Bring both to one clock first" if "time" in dims else (
+            "Put them in one order first: spaces, y = neuroalign.align(X, y)")
+        raise NotAligned(f"X and y: {found}. Rows are never matched by position. {todo}.")
+
+
+def label_prediction(predicted, X, target_coords, target_dims):
+    """Return predictions with the rows of X and the targets of y, where both were labelled; otherwise as they are."""
+    if target_dims is None or not isinstance(X, xr.DataArray):
+        return predicted
+    rows = X.dims[0]
+    own = {k: v for k, v in X.coords.items() if v.dims == (rows,)}
+    return xr.DataArray(predicted, dims=(rows, *target_dims), coords={**target_coords, **own})

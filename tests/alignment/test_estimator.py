@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -9,8 +10,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from neuroalign.alignment import RidgeEncoder
-from neuroalign.data import make_features, make_responses
+from neuroalign.alignment import BandedRidgeEncoder, RidgeEncoder
+from neuroalign.data import align, make_features, make_responses
+from neuroalign.errors import NotAligned
 from neuroalign.stats import make_folds
 
 
@@ -78,3 +80,69 @@ def test_a_constant_target_is_predicted_by_its_value():
     model = RidgeEncoder().fit(X, Y)
     np.testing.assert_allclose(model.predict(X)[:, 1], 5.0)
     assert np.isnan(model.best_alpha_[1]) and (model.coef_[1] == 0).all()
+
+
+def labelled(n=60):
+    X, Y = data(n)
+    ids = [f"s{k}" for k in range(n)]
+    return make_features(X, ids, model="m"), make_responses(Y, ids, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("encoder", [RidgeEncoder([1.0]), BandedRidgeEncoder([2, 3], [1.0], n_candidates=2)])
+def test_labelled_rows_are_never_matched_by_position(encoder):
+    features, responses = labelled()
+    model = encoder.fit(features, responses)
+    assert 0.5 < model.score(features, responses) < 1
+    with pytest.raises(NotAligned, match=r"id differs in 60 of 60 rows, first in row 0: 's59' in X, 's0' in y"):
+        model.fit(features[::-1], responses)
+    with pytest.raises(NotAligned, match=r"first in row 0: 's59' in X.*never matched by position.*neuroalign\.align"):
+        model.score(features[::-1], responses)
+    with pytest.raises(NotAligned, match="first in row 0: 'q0' in X, 's0' in y"):
+        model.fit(make_features(features.values, [f"q{k}" for k in range(60)], model="m"), responses)
+    with pytest.raises(NotAligned, match="X has 59 rows, y 60"):
+        model.fit(features[1:], responses)
+    # After align, the reversed rows give the same model; arrays without labels have their place only.
+    spaces, aligned = align(features[::-1], responses)
+    np.testing.assert_array_equal(clone(encoder).fit(spaces["m::all"], aligned).coef_, model.coef_)
+    np.testing.assert_array_equal(clone(encoder).fit(features.values, responses).coef_, model.coef_)
+
+
+def test_series_are_matched_by_their_clock_and_runs():
+    X, Y = data()
+    clock = np.arange(60) * 0.5
+    features = make_features(X, clock, model="m", dim="time")
+    responses = make_responses(Y, clock, ["a", "b", "c"], dim="time", kind="eeg")
+    model = RidgeEncoder([1.0]).fit(features, responses.assign_coords(time=clock + 1e-9))
+    assert model.predict(features).dims == ("time", "neuroid")
+    with pytest.raises(NotAligned, match=r"time differs in 60 of 60 rows, first in row 0: 0\.0 in X, 3\.0 in y.*clock"):
+        model.fit(features, responses.assign_coords(time=clock + 3))
+    runs = np.repeat([0, 1], 30)
+    with pytest.raises(NotAligned, match="run differs in 30 of 60 rows, first in row 30: 1 in X, 0 in y"):
+        model.fit(features.assign_coords(run=("time", runs)), responses.assign_coords(run=("time", runs * 0)))
+    with pytest.raises(NotAligned, match="rows of X are on 'stimulus', those of y on 'time'"):
+        model.fit(labelled()[0], responses)
+
+
+def test_tensors_of_any_type_are_taken():
+    X, Y = data()
+    given = torch.tensor(X, requires_grad=True), torch.tensor(Y).to(torch.bfloat16)
+    model = RidgeEncoder([1.0]).fit(*given)
+    expected = RidgeEncoder([1.0]).fit(X, given[1].to(torch.float64).numpy())
+    np.testing.assert_array_equal(model.coef_, expected.coef_)
+    np.testing.assert_array_equal(model.predict(given[0]), expected.predict(X))
+    assert model.score(*given) == expected.score(X, given[1].to(torch.float64).numpy())
+    banded = BandedRidgeEncoder(alphas=[1.0], n_candidates=2).fit(*given)
+    assert banded.contributions(*given).shape == (2, 3)
+
+
+def test_a_number_of_inner_folds_is_kept_or_refused():
+    X, Y = data()
+    folds = RidgeEncoder(cv=40)._folds(60, (0, 1), None)
+    assert len(folds) == 40 and len(RidgeEncoder()._folds(8, (0, 1), None)) == 4
+    with pytest.raises(ValueError, match="cv: got 100 inner folds for 60 rows, expected 2 to 60"):
+        RidgeEncoder(cv=100).fit(X, Y)
+    with pytest.raises(ValueError, match="cv: got 100 inner folds for 3 rows"):
+        BandedRidgeEncoder(cv=100).fit(X[:3], Y[:3])
+    table = np.arange(60) % 4
+    by_table = RidgeEncoder(cv=table).fit(X, Y)
+    np.testing.assert_array_equal(by_table.cv_loss_, RidgeEncoder(cv=make_folds(table, 60)).fit(X, Y).cv_loss_)
