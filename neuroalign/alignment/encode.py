@@ -16,6 +16,7 @@ from neuroalign.alignment.encoding_scores import (
     leftover_of,
     warn_alphas,
     warn_constant,
+    warn_folds,
     warn_independent,
 )
 from neuroalign.alignment.metrics import resolve_metrics
@@ -170,6 +171,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
                          at=at, downsample=downsample, delays=delays, trf=trf, high_pass=high_pass, ceiling=ceiling,
                          repeats=repeats, on_missing=on_missing, residualize=residualize,
                          select_neuroids=select_neuroids, random_state=random_state, device=device)
+        warn_folds(problem.fitter.outer, metrics)
         targets, fitter, columns = problem.targets, problem.fitter, problem.nuisance
         resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
         options = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}

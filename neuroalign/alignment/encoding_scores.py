@@ -9,17 +9,19 @@ from neuroalign.alignment.scoring import fold_scores, score_moments
 from neuroalign.alignment.splits import NULLS, make_permutations
 from neuroalign.data import sample_dim, scores
 from neuroalign.errors import check_counts, check_option, list_ids, warn_user
-from neuroalign.stats import LEVEL, autocorrelation, ceiling_of, effective_samples
+from neuroalign.stats import LEVEL, Folds, autocorrelation, ceiling_of, effective_samples
 from neuroalign.stats import fdr as adjust
 
 __all__ = ["KEEP", "LEVEL", "assemble", "check_features", "check_kept", "check_tests", "compare_with_null",
            "fit_design", "geometric_mean", "leftover_of", "measure_leftover", "plan_null", "rows_behind", "warn_alphas",
-           "warn_constant", "warn_independent"]
+           "warn_constant", "warn_folds", "warn_independent"]
 
 KEEP = ("prediction", "null", "fold_score", "bootstrap")
 EDGE_SHARE = 0.05
 SOME = 200  # columns that autocorrelation is estimated from
 FEW_INDEPENDENT = 30
+FEW_SAMPLES = 10
+LEAST_TESTED = 3  # a correlation of two samples is 1 or -1
 LEAST_BOOTSTRAPS = 20  # of fewer resamples the ends of an interval of 95 % are the extremes
 
 
@@ -229,6 +231,28 @@ def warn_constant(counts: dict[str, tuple[int, int]]) -> None:
                   f"{bad[worst][1]} in {worst!r}"
                   + (f", and some in {len(bad) - 1} more of {len(counts)} spaces." if len(bad) > 1 else "."),
                   "constant-feature", bad)
+
+
+def warn_folds(folds: Folds, metrics=()) -> None:
+    """Warn of too few samples, of samples that are not tested once each, of folds too small for a mean over them."""
+    n, times, advice = folds.n_samples, folds.test.sum(0), "Use folds that test each sample once, such as 'kfold'."
+    if n < FEW_SAMPLES:
+        warn_user(f"there are {n} samples: of fewer than {FEW_SAMPLES}, a score is a matter of chance. Take more "
+                  "stimuli.", "few-samples", count=n)
+    never, often = int((times == 0).sum()), int((times > 1).sum())
+    if never and len(folds) > 1:  # one split is meant to test some samples only
+        warn_user(f"cv: {never} of {n} samples are in no test fold ({folds.name}): they are not predicted and do not "
+                  f"count. {advice}", "untested-samples", count=never)
+    if often:
+        warn_user(f"cv: {often} of {n} samples are in several test folds ({folds.name}): they count as often, and the "
+                  f"last prediction is kept. {advice}", "samples-tested-twice", count=often)
+    sizes, within = folds.test.sum(1), [m for m in metrics if m.endswith(".foldmean")]
+    small = int((sizes < LEAST_TESTED).sum())
+    if within and small:
+        pooled = " and ".join(repr(m.replace("foldmean", "pooled")) for m in within)
+        warn_user(f"metric {' and '.join(map(repr, within))}: {small} of {len(folds)} test folds have fewer than "
+                  f"{LEAST_TESTED} samples (the smallest {sizes.min()}), and a score within them says nothing (of two, "
+                  f"r is 1 or -1; of one, NaN). Use fewer folds, or {pooled}.", "small-test-folds", count=small)
 
 
 def _independent(joint, Y) -> int:

@@ -19,6 +19,7 @@ from neuroalign.alignment.encoding_scores import (
     leftover_of,
     warn_alphas,
     warn_constant,
+    warn_folds,
 )
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fit, Fitter, fill_flat
@@ -94,6 +95,7 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
     check_settings(encode_banded, options)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
+        warn_folds(problem.fitter.outer, metrics)
         named = check_bands(bands, problem.spaces)
         label, design, widths = next(iter(joint_designs(problem, [list(named)], named)))
         fitter = BandedFitter.of(problem.fitter, widths, n_candidates, refine)

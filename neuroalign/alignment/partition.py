@@ -13,6 +13,7 @@ from neuroalign.alignment.encoding_scores import (
     measure_leftover,
     rows_behind,
     warn_alphas,
+    warn_folds,
 )
 from neuroalign.alignment.joint import BandedFitter, check_bands, joint_designs
 from neuroalign.alignment.problem import check_settings, set_up
@@ -101,6 +102,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
     check_settings(partition_variance, options)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
+        warn_folds(problem.fitter.outer)
         named = check_bands(bands, problem.spaces)
         if not 2 <= len(named) <= MOST_BANDS:
             raise ValueError(f"partition_variance: got {len(named)} bands ({list_ids(list(named))}), expected 2 to "

@@ -12,6 +12,7 @@ from neuroalign.alignment.encoding_scores import (
     measure_leftover,
     plan_null,
     warn_constant,
+    warn_folds,
 )
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fitter, Tally, residuals_of
@@ -84,6 +85,7 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
     check_settings(encode_stimuli, options)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
+        warn_folds(problem.fitter.outer)
         groups = patterns_by(problem.responses, problem.targets.usable, by)
         _tell_unselected(problem, groups)
         permuting = {"null": null, "min_shift": min_shift, "block": block, "random_state": random_state}

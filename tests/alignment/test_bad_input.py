@@ -1,7 +1,11 @@
 """Input that cannot be encoded as it stands: refused by name, or set aside with a counted warning."""
 
+import re
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.model_selection import LeaveOneOut, RepeatedKFold, ShuffleSplit, TimeSeriesSplit
 
 import neuroalign as na
 from neuroalign.data import make_features, make_responses
@@ -132,3 +136,47 @@ def test_what_is_kept_may_be_named_by_one_word():
     assert "prediction" in na.encode(*toy(), keep="prediction", **FAST)
     with pytest.raises(ValueError, match="keep: 'null' was asked for, but n_permutations is 0"):
         na.encode(*toy(), keep=("prediction", "null"), **FAST)
+
+
+@pytest.mark.parametrize(("cv", "code", "words", "count"), [
+    (ShuffleSplit(4, test_size=0.2, random_state=0), "untested-samples", "40 samples are in no test fold .ShuffleSplit",
+     None),
+    (TimeSeriesSplit(3), "untested-samples", "10 of 40 samples are in no test fold", 10),
+    (RepeatedKFold(n_splits=4, n_repeats=2, random_state=0), "samples-tested-twice", "40 of 40 samples are in several",
+     40),
+    (LeaveOneOut(), "small-test-folds", "'r.foldmean': 40 of 40 test folds .*smallest 1.* fewer folds, or 'r.pooled'",
+     40),
+])
+@pytest.mark.parametrize("call", [na.encode, na.encode_banded])
+def test_folds_that_leave_scores_without_ground_are_told(call, cv, code, words, count):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(*toy(), cv=cv, inner_cv=2, alphas=[1.0], metric="r.foldmean", baselines=[])
+    told = next(w.message for w in caught if getattr(w.message, "code", "") == code)
+    assert re.search(words, str(told)) and (count is None or told.count == count)
+
+
+def test_one_split_need_not_test_every_sample():
+    rows = np.arange(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = na.encode(*toy(), cv=[(rows[:30], rows[30:])], **FAST)
+    assert set(scores.n.values.ravel()) == {10}
+
+
+def test_few_samples_are_told():
+    features, responses = toy()
+    with pytest.warns(NeuroalignWarning, match="there are 9 samples: of fewer than 10") as caught:
+        na.encode(features[:9], responses[:9], n_splits=3, **FAST)
+    assert caught[0].message.code == "few-samples" and caught[0].message.count == 9
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("kind", "named"), [(str, "<U"), (object, "object"), (complex, "complex128")])
+def test_responses_that_are_no_numbers_are_refused(call, kind, named):
+    features, responses = toy()
+    with pytest.raises(ValueError, match=rf"responses: got values of type {named}.*expected real numbers.*astype\(float"):
+        call(features, responses.astype(kind), **FAST)
+    shown_twice = responses.isel(stimulus=np.arange(80) % 40).drop_vars("stimulus").rename(stimulus="presentation")
+    with pytest.raises(ValueError, match=f"responses: got values of type {named}"):
+        call(features, shown_twice.astype(kind), **FAST)
