@@ -207,7 +207,7 @@ def sample_step(responses: xr.DataArray) -> float:
 def _require_events(items, spaces, timing) -> None:
     """Refuse hrf or downsample where everything is a series already: they would do nothing, and be reported as done."""
     arrays = [*spaces.values(), *(item for item in items if isinstance(item, xr.DataArray))]
-    if not timing.places_events or any(sample_dim(array) != "time" for array in arrays):
+    if not timing.places_events or any("time" not in array.dims for array in arrays):
         return
     name, got, did = (("hrf", timing.hrf, "convolved") if timing.hrf else
                       ("downsample", timing.downsample, "downsampled"))
@@ -241,7 +241,7 @@ def _nuisance_block(item, spaces, responses, timing):
     dim = sample_dim(responses)
     if isinstance(item, xr.DataArray):
         name = str(item.name or "nuisance")
-        own = sample_dim(item)
+        own = sample_dim(item, f"nuisance {name!r}")
         if own == dim and dim == "time":
             if item.sizes["time"] != responses.sizes["time"]:
                 raise NotAligned(f"nuisance {name!r}: {item.sizes['time']} samples, the responses have "

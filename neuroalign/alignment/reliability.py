@@ -49,8 +49,18 @@ def find_reliability(responses: xr.DataArray, ceiling, repeats: str, random_stat
             raise ValueError(f"ceiling={ceiling!r}: the responses have no repeats to split (dim 'presentation' with "
                              "repeats='average'). Give the reliability, such as stats.split_half_reliability of the "
                              "subjects that were averaged.")
-        return Reliability(np.array(np.nan), "pooled", "unavailable: no repeats, none given")
+        return Reliability(np.array(np.nan), "pooled", f"unavailable: {_why_none(responses, repeats)}, none given")
     return _given(responses, ceiling)
+
+
+def _why_none(responses, repeats) -> str:
+    if sample_dim(responses) != "presentation":
+        return "no repeats"
+    n_repeated = int((np.unique(responses["stimulus_id"], return_counts=True)[1] > 1).sum())
+    if n_repeated and repeats == "keep":
+        return "repeats='keep' predicts single presentations"
+    few = {0: "no repeats", 1: "only 1 stimulus was repeated", 2: "only 2 stimuli were repeated"}
+    return few.get(n_repeated, "the repeats give no reliability")
 
 
 def _from_repeats(responses, method, random_state):

@@ -140,11 +140,21 @@ def test_presentations_of_a_stimulus_never_straddle_folds_and_give_the_ceiling()
     np.testing.assert_allclose(scores.ceiling.sel(metric="r2.pooled").values[0], rho)
     assert attrs_of(scores)["ceiling"].startswith("split halves")
     kept = na.encode(features, responses, repeats="keep")
+    assert attrs_of(kept)["ceiling"].startswith("unavailable: repeats='keep' predicts single presentations")
     fold = np.array(attrs_of(kept)["folds"]["fold_of_sample"])
     assert all(len(set(fold[ids == i])) == 1 for i in set(ids)) and (kept.n == 240).all()
     assert np.isnan(kept.ceiling).all()
     with pytest.raises(ValueError, match="stand in both training and test"):
         na.encode(features, responses, repeats="keep", cv=KFold(5, shuffle=True, random_state=0))
+
+
+def test_why_there_is_no_ceiling_is_said():
+    features = make_features(np.random.default_rng(0).standard_normal((30, 2)), [f"s{k}" for k in range(30)], model="m")
+    for extra, words in (([], "no repeats"), ([0], "only 1 stimulus was repeated"), ([0, 0, 3], "only 2 stimuli were")):
+        ids = [f"s{k}" for k in [*range(30), *extra]]
+        responses = make_responses(np.random.default_rng(1).standard_normal((len(ids), 2)), ids, ["a", "b"],
+                                   dim="presentation")
+        assert attrs_of(na.encode(features, responses))["ceiling"].startswith(f"unavailable: {words}")
 
 
 def test_an_unreliable_neuroid_gets_no_ceiling_and_a_name():
