@@ -10,8 +10,8 @@ import xarray as xr
 from neuroalign.data import scores as scores_
 from neuroalign.errors import check_option, list_ids, suggest
 
-__all__ = ["Series", "along_delays", "drawn_frame", "metric_label", "model_series", "picked_spaces", "select", "shorten",
-           "space_label", "spaces_table"]
+__all__ = ["Series", "along_delays", "drawn_frame", "metric_label", "model_series", "picked_spaces", "select",
+           "shorten", "space_label", "spaces_table"]
 
 UNIT_DIMS = ("neuroid", "target", "space_b")
 MOST_UNITS = 12

@@ -22,7 +22,7 @@ SITE_COLUMNS = {"n_sites": "sites", "share_weak": "weak, share", "share_strict":
 
 
 def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
-    """Return one row a metric, random twins apart: effect sizes, null and ceiling, weak (p) and strict (q) counts."""
+    """Return one row a metric, random twins apart: effect sizes, null and ceiling, how many p and q are small."""
     twin = spaces_table(scores)["twin"].to_numpy()
     groups = [(label, mask) for label, mask in (("models", ~twin), ("random twins", twin)) if mask.any()]
     rows = []
@@ -37,9 +37,9 @@ def glance(name: str, scores: xr.Dataset, alpha: float = 0.05) -> list[dict]:
         for which, column in (("null_mean", "null"), ("ceiling", "ceiling")):
             if which in part and part[which].notnull().any():
                 row[column] = float(part[which].median())
-        for which, column in (("p", "weak"), ("q", "strict")):
+        for which in ("p", "q"):
             tested = which in part and np.isfinite(part[which].values).any()
-            row[column] = int((part[which].values < alpha).sum()) if tested else np.nan
+            row[f"{which} < {alpha:g}"] = int((part[which].values < alpha).sum()) if tested else np.nan
         rows.append(row)
     return rows
 

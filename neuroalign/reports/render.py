@@ -19,8 +19,8 @@ __all__ = ["picture", "prose", "score_frame", "slug", "table"]
 
 DPI = 192
 MOST_ROWS = 400
-MISSING = {"ceiling": "unavailable", "reliability": "unavailable", "weak": "not tested", "strict": "not tested",
-           "p of highest": "not tested"}
+MISSING = {"ceiling": "unavailable", "reliability": "unavailable", "p < 0.05": "not tested",
+           "q < 0.05": "not tested", "p of highest": "not tested"}
 PROBABILITIES = ("p", "q", "p_max", "p of highest")
 HEADINGS = {"ci_low": "interval low", "ci_high": "interval high", "null_mean": "null mean", "null_sd": "null sd",
             "ceiling_lower": "ceiling, lower", "best_alpha": "alpha", "neuroid": "unit", "space_b": "space B",

@@ -35,7 +35,7 @@ def report(content, path, *, title: str = "neuroalign report", summary=None) -> 
     title : str
     summary : str or sequence of str, optional
         What was found, in words: shown first; a sequence becomes a list. Below it stand, for each of the Scores,
-        the number of scores, the weak (p) and strict (q) counts and effect sizes.
+        the number of scores, how many have p and q below .05, and effect sizes.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def _summary(summary) -> Markup:
 
 def _glance(named) -> dict | None:
     rows = pd.DataFrame([row for name, s in named for row in facts.glance(name, s)])
-    first = [c for c in ("part", "of", "metric", "scores", "weak", "strict") if c in rows]
+    first = [c for c in ("part", "of", "metric", "scores", "p < 0.05", "q < 0.05") if c in rows]
     if "of" in rows and set(rows["of"]) == {"models"}:
         first.remove("of")
         rows = rows.drop(columns="of")

@@ -18,10 +18,10 @@ __all__ = ["Section", "Table", "as_sections", "default_sections", "load_report_f
 
 TITLES = {
     "encode": "Encoding", "encode_banded": "Encoding with bands", "encode_stimuli": "Encoding, patterns of stimuli",
-    "partition_variance": "Unique and shared variance", "site_tests": "Site tests", "compare": "Comparison",
-    "matching": "Matching", "judgements": "Judgements", "modality_gap": "Modality gap",
-    "information_flow": "Information flow", "ablation": "Ablation", "logit_lens": "Logit lens",
-    "interventional_encoding": "Sites that lose when a flow is cut",
+    "partition_variance": "Unique and shared variance", "site_tests": "Site tests",
+    "group_scores": "Means over subjects", "compare": "Comparison", "matching": "Matching", "judgements": "Judgements",
+    "modality_gap": "Modality gap", "information_flow": "Information flow", "ablation": "Ablation",
+    "logit_lens": "Logit lens", "interventional_encoding": "Sites that lose when a flow is cut",
 }
 
 

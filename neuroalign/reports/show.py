@@ -57,7 +57,7 @@ class ScoresView:
                 top = score.stack(cell=score.dims).dropna("cell").idxmax("cell").item()
                 parts = dict(zip(score.dims, top if isinstance(top, tuple) else (top,)))
                 where = ", ".join(space_label(v) if d.startswith("space") else str(v) for d, v in parts.items())
-            tested = [f"{said}: {row[column]:,}" for column, said in (("weak", "p < 0.05"), ("strict", "q < 0.05"))
+            tested = [f"{column}: {row[column]:,}" for column in ("p < 0.05", "q < 0.05")
                       if not np.isnan(row[column])]
             of = "differences" if attrs_of(self.scores).get("analysis") == "site_tests" else row["of"]
             lines.append(f"  {row['metric']}, {of}: {row['scores']:,} scores, median {row['median']:.3f}, "

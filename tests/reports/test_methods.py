@@ -41,10 +41,10 @@ def test_what_is_not_known_is_not_said(comparison):
 
 def test_counts(comparison):
     models, twins = glance("a", comparison())
-    columns = ("of", "scores", "weak", "strict")
+    columns = ("of", "scores", "p < 0.05", "q < 0.05")
     assert [models[c] for c in columns] == ["models", 8, 2, 0]
     assert [twins[c] for c in columns] == ["random twins", 4, 4, 4]
-    assert np.isnan(glance("a", comparison().drop_vars(["p", "q"]))[0]["strict"])
+    assert np.isnan(glance("a", comparison().drop_vars(["p", "q"]))[0]["q < 0.05"])
 
 
 def test_the_highest_score_comes_with_the_p_of_a_maximum(comparison):

@@ -146,6 +146,14 @@ def test_delays_become_a_curve():
     assert axis.get_xlabel() == "delay of the response (s)"
 
 
+def test_means_over_subjects_are_called_so():
+    score = np.zeros((1, 1, 2))
+    scores = scores_.make({"score": (("metric", "space", "target"), score)},
+                          {"metric": ["r.pooled"], "space": ["m:l:all"], "target": ["V1", "IT"]},
+                          {"analysis": "group_scores"})
+    assert default_sections(scores)[0].title == "Means over subjects: Pearson r (pooled over folds)"
+
+
 def test_every_figure_offers_its_numbers(comparison, sites, tmp_path):
     scores, tests, _ = sites
     page = report([comparison(), scores, tests], tmp_path / "r.html").read_text()
