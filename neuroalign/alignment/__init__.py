@@ -36,7 +36,7 @@ _PUBLIC = {
     "encoding_rsa": "predicted_rdms",
     "compare_selected": "selection",
     "condensed_distances": "rdm",
-    "count_sites": "sites",
+    "count_sites": "site_counts",
     "fit_shared_space": "shared_space",
     "foretell": "pair_search",
     "funnel_retrieval": "nested_dimensions",

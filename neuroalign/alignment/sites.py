@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from neuroalign.data import scores as results
@@ -11,9 +10,10 @@ from neuroalign.errors import check_option, collect_warnings, list_ids, warn_use
 from neuroalign.stats import child_rng, conjunction_p, percentile_interval
 from neuroalign.stats import fdr as adjust
 
-__all__ = ["count_sites", "paired_differences", "site_tests"]
+__all__ = ["paired_differences", "site_tests"]
 
 SECOND_ORDER = 1000  # resamples of bins, under paper_compat
+FEW_UNITS = 10
 NOT_CALIBRATED = ("with a bootstrap over time bins (paper_compat), whose p-values are not calibrated: bins overlap, "
                   "and on differences that are none such a bootstrap gave 49 % false positives at .05. Report the "
                   "default beside them.")
@@ -75,8 +75,14 @@ def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple], *, metric: 
     Raises
     ------
     ValueError
-        The resamples were not kept, an adjusted p-value could not reach .05 with so few of them, or the largest is
-        to be taken over bins chosen on validation.
+        The resamples were not kept, an adjusted p-value could not reach .05 with so few of them, a comparison is no
+        pair, or the largest is to be taken over bins chosen on validation.
+
+    Warns
+    -----
+    NeuroalignWarning
+        ``few-units``: fewer than ten groups, blocks or stimuli were resampled (``resampled_units`` in the attrs), and
+        p is too small. With four films and none better, p was at or below .05 in 16 % of sites.
 
     Notes
     -----
@@ -101,6 +107,7 @@ def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple], *, metric: 
         raise ValueError("over='max': the largest over bins that were chosen on validation favours a side that "
                          "happened to do well there (8 to 13 % false positives at .05 where few bins pass). Take "
                          "over='mean', or name bins that other data chose: bins=[...].")
+    _check_comparisons(comparisons, scores)
     metric = str(scores["metric"].values[0]) if metric is None else metric
     n_resamples, n_sites = scores.sizes["resample"], scores.sizes["neuroid"]
     smallest = 1 / (1 + (SECOND_ORDER if paper_compat else n_resamples))
@@ -109,9 +116,14 @@ def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple], *, metric: 
                          f"sites can reach .05 ({fdr}). Ask for more: n_bootstraps={_enough(n_sites, fdr)}.")
     allowed = _allowed_bins(scores, bins)
     about, tested = results.attrs_of(scores), []
+    units = about.get("resampled_units")
     with collect_warnings() as said:
         if paper_compat:
             warn_user(f"site tests {NOT_CALIBRATED}", "not-calibrated", count=len(comparisons))
+        elif units is not None and units < FEW_UNITS:
+            warn_user(f"site tests of {units} resampled units (groups, blocks or stimuli that go together), expected "
+                      f"at least {FEW_UNITS}: p is too small. Do not take these p and q for a test; fold and resample "
+                      "by smaller groups if the data have independent ones, or record more.", "few-units", count=units)
         for pair in comparisons.values():
             used, winner = _common_bins(scores, validation, pair, allowed, min_bins)
             tested.append({"n_bins": used.sum(1), "default_winner": winner,
@@ -131,7 +143,7 @@ def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple], *, metric: 
         variables["n"] = ("neuroid", events.values)
     sides = {k: [one if isinstance(one, str) else ", ".join(one) for one in pair] for k, pair in comparisons.items()}
     attrs = {"analysis": "site_tests", "comparisons": sides, "fdr": fdr,
-             "interval": about.get("interval"), "smallest_p": smallest, "level": level,
+             "interval": about.get("interval"), "resampled_units": units, "smallest_p": smallest, "level": level,
              "widening": _widening(about), "over": over, "paper_compat": NOT_CALIBRATED if paper_compat else None,
              "warnings": [*about.get("warnings", []), *said],
              "n_bins": int(allowed.sum()) if "time_bin" in scores.dims else None,
@@ -169,83 +181,6 @@ def paired_differences(scores: xr.Dataset, metric: str, pair, weights: np.ndarra
         taken[space] = values if weights is None else [_average(v, weights) for v in values]
     gain, drawn = (np.stack([taken[a][k] - taken[b][k] for a, b in zip(better, other)]) for k in (0, 1))
     return gain, _widening(results.attrs_of(scores)) * (drawn - gain[:, None].astype(drawn.dtype))
-
-
-def count_sites(tests: Sequence[xr.Dataset] | xr.Dataset, *, by: str | Sequence[str] = (), alpha: float = 0.05,
-                fdr: str = "by") -> pd.DataFrame:
-    """Count the sites where a comparison holds, in any of several conditions (weak) and in all of them (strict).
-
-    Parameters
-    ----------
-    tests : Dataset or sequence of them
-        Of `site_tests`, one a condition (events aligned to words, events aligned to scene cuts), for the same
-        neuroids.
-    by : str or sequence of str
-        Coords of the neuroids to count by: ``"subject"``, ``"region"``.
-    alpha : float
-        Sites with q below it count.
-    fdr : {"by", "bh"}
-        Adjustment of the conjunction (the largest p of the conditions, Nichols et al. 2005).
-
-    Returns
-    -------
-    DataFrame
-        One row a comparison (and group): n_sites that were tested in any condition, weak, strict, share_weak,
-        share_strict, mean_difference (where tested); and, apart from all of these, ``default`` and ``default_other``:
-        sites where only one side passed on validation, in any condition.
-
-    Raises
-    ------
-    ValueError
-        Scores that lack what `site_tests` gives (those of an older version may), conditions of different neuroids, or
-        neuroids without the coord to count by.
-
-    Examples
-    --------
-    ``na.alignment.count_sites([by_words, by_cuts], by="subject")``
-    """
-    tests = [tests] if isinstance(tests, xr.Dataset) else list(tests)
-    by = [by] if isinstance(by, str) else list(by)
-    _check_tests(tests, by)
-    ids = tests[0]["neuroid"].values
-    for one in tests[1:]:
-        if list(one["neuroid"].values) != list(ids) or list(one["space"].values) != list(tests[0]["space"].values):
-            raise ValueError("tests: the conditions are of different neuroids or comparisons. Test the same in each.")
-    rows = []
-    for space in tests[0]["space"].values:
-        q, p, gain = (np.array([t[k].sel(space=space).values[0] for t in tests]) for k in ("q", "p", "score"))
-        winner = np.array([t["default_winner"].sel(space=space).values for t in tests])
-        known = np.isfinite(p)
-        with np.errstate(invalid="ignore"):
-            gain = np.where(known, gain, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
-        frame = pd.DataFrame({b: tests[0][b].values for b in by} | {
-            "tested": known.any(0), "weak": (q < alpha).any(0), "gain": gain,
-            "strict": adjust(conjunction_p(p), method=fdr) < alpha,
-            "default": (winner == "better").any(0), "default_other": (winner == "other").any(0)})
-        for label, part in frame.groupby(by, sort=False) if by else [((), frame)]:
-            n = int(part["tested"].sum())
-            counts = {k: int(part[k].sum()) for k in ("weak", "strict")}
-            rows.append({"comparison": str(space), **dict(zip(by, label)), "n_sites": n, **counts,
-                         **{f"share_{k}": c / n if n else np.nan for k, c in counts.items()},
-                         "mean_difference": part["gain"].mean(),
-                         **{k: int(part[k].sum()) for k in ("default", "default_other")}})
-    return pd.DataFrame(rows)
-
-
-def _check_tests(tests, by) -> None:
-    """Raise where Scores are not what `count_sites` can count."""
-    for k, one in enumerate(tests):
-        missing = [v for v in ("score", "p", "q", "default_winner") if v not in one]
-        missing += [d for d in ("neuroid", "space") if d not in one.dims]
-        if missing:
-            made_by = results.attrs_of(one).get("analysis")
-            raise ValueError(f"tests: the Scores of condition {k} (analysis {made_by!r}) lack {list_ids(missing)}, "
-                             "expected what `site_tests` returns. Files of older versions may lack them: make them "
-                             "again by na.alignment.site_tests(scores, comparisons).")
-    unknown = [b for b in by if b not in tests[0].coords or tests[0][b].dims != ("neuroid",)]
-    if unknown:
-        have = [str(c) for c in tests[0].coords if tests[0][c].dims == ("neuroid",)]
-        raise ValueError(f"by: no coord {list_ids(unknown)} of the neuroids, expected one of {', '.join(have)}.")
 
 
 def _allowed_bins(scores, bins) -> np.ndarray:
@@ -325,6 +260,17 @@ def _second_order_p(scores, metric, pair, used) -> np.ndarray:
             drawn = rng.choice(own[bins], (SECOND_ORDER, bins.sum())).mean(1)
             p[site] = (1 + (drawn <= 0).sum()) / (1 + SECOND_ORDER)
     return p
+
+
+def _check_comparisons(comparisons, scores) -> None:
+    """Raise where comparisons are not named pairs: a space, or a list of them, against another."""
+    some = [str(s) for s in scores["space"].values[:2]] * 2
+    example = f"such as {{'a > b': ({some[0]!r}, {some[1]!r})}}: the space that is to be better, and the other"
+    if not isinstance(comparisons, Mapping) or not comparisons:
+        raise ValueError(f"comparisons: got {comparisons!r}, expected a dict of named pairs, {example}.")
+    for name, pair in comparisons.items():
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise ValueError(f"comparisons: got {pair!r} under {name!r}, expected a pair of spaces, {example}.")
 
 
 def _sides(scores, pair) -> tuple[list[str], list[str]]:

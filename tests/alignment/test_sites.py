@@ -6,6 +6,7 @@ import pytest
 import neuroalign as na
 from neuroalign.alignment import count_sites, site_tests
 from neuroalign.data import make_features, make_responses
+from neuroalign.errors import NeuroalignWarning
 
 ALPHAS = np.logspace(-2, 6, 9)
 
@@ -51,6 +52,30 @@ def test_planted_sites_are_found_and_others_are_not(scores):
     counts = count_sites(tests, by="subject")
     assert counts.query("comparison == 'multi > uni'")[["subject", "n_sites", "weak", "strict"]].values.tolist() == [
         ["A", 15, 10, 10], ["B", 15, 0, 0]]
+
+
+def test_comparisons_are_named_pairs(scores):
+    for comparisons, words in (({"g>b": "multimodal"}, "got 'multimodal' under 'g>b', expected a pair of spaces"),
+                               ({"g>b": ("multimodal",)}, "expected a pair of spaces"),
+                               ([("multimodal", "unimodal")], "expected a dict of named pairs, such as {'a > b'"),
+                               ({}, "expected a dict of named pairs")):
+        with pytest.raises(ValueError) as error:
+            site_tests(scores, comparisons)
+        assert words in str(error.value)
+
+
+def test_few_resampled_groups_are_said_to_be_too_few(scores):
+    assert na.scores.attrs_of(site_tests(scores, {"m": ("multimodal", "unimodal")}))["resampled_units"] == 200
+    spaces, responses = brain(n=80, sites=12)
+    responses = responses.assign_coords(film=("stimulus", [f"film{i // 20}" for i in range(80)]))
+    with pytest.warns(NeuroalignWarning, match="intervals rest on 4 groups"):
+        by_film = na.encode(spaces[::2], responses, groups="film", cv="leave-one-group-out", metric="r.pooled",
+                            alphas=ALPHAS, n_bootstraps=300, keep=["bootstrap"])
+    with pytest.warns(NeuroalignWarning, match="4 resampled units .*: p is too small") as said:
+        tests = site_tests(by_film, {"f": (by_film.space.values[0], by_film.space.values[1])}, fdr="bh")
+    about = na.scores.attrs_of(tests)
+    assert [w.message.code for w in said] == ["few-units"] and about["warnings"][-1]["code"] == "few-units"
+    assert about["resampled_units"] == 4
 
 
 def test_p_holds_its_level_where_neither_is_better():
