@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.data import scores as results
-from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
+from neuroalign.errors import check_option, collect_warnings, list_ids, suggest, warn_user
 from neuroalign.stats import expanded_interval, hierarchical_means, sign_flip_test, subject_means
 from neuroalign.stats.sign_flips import FEW_SUBJECTS
 
@@ -55,8 +55,11 @@ def group_scores(scores: xr.Dataset, *, by: str | None = None, subject: str = "s
     wanted = [subject] if by is None else [subject, by]
     lacking = [c for c in wanted if c not in scores.coords or scores[c].dims != ("neuroid",)]
     if "neuroid" not in scores.dims or lacking:
-        raise ValueError(f"scores: no coord {list_ids(lacking or wanted)} on 'neuroid'. Name the subject of each "
-                         "neuroid: scores.assign_coords(subject=('neuroid', [...])).")
+        known = [str(c) for c in scores.coords if scores[c].dims == ("neuroid",) and c != "neuroid"]
+        name = (lacking or wanted)[0]
+        raise ValueError(f"scores: no coord {list_ids(lacking or wanted)} on 'neuroid'; found "
+                         f"{', '.join(map(repr, known)) or 'none'}.{suggest(name, known)} Name the {name} of each "
+                         f"neuroid: scores.assign_coords({name}=('neuroid', [...])).")
     ordered = scores["score"].transpose("neuroid", ...)
     values, rest = ordered.values.astype(float), ordered.dims[1:]
     about, reference = results.attrs_of(scores), None

@@ -124,7 +124,7 @@ def validate(scores: xr.Dataset) -> xr.Dataset:
     if dims[:2] != ("metric", "space") or set(dims) - set(LEADING_DIMS):
         raise ValueError(
             f"scores: 'score' has dims {dims}, expected ('metric', 'space', 'neuroid' | 'target' | 'space_b'"
-            "[, 'time_bin'])."
+            f"[, 'time_bin']).{_kept_by_list(scores)}"
         )
     unknown = set(scores.data_vars) - set(SCORE_VARIABLES) - set(KEPT_VARIABLES)
     if unknown:
@@ -136,6 +136,13 @@ def validate(scores: xr.Dataset) -> xr.Dataset:
         if scores.indexes[name].has_duplicates:
             raise ValueError(f"scores: {name} is not unique: {list_ids(scores[name].values)}.")
     return scores
+
+
+def _kept_by_list(scores: xr.Dataset) -> str:
+    """Say how to keep a dim that was lost by the choice of one label, if one was."""
+    lost = [d for d in ("metric", "space") if d in scores.coords and not scores[d].ndim]
+    how = ", ".join(f"{d}=[{str(scores[d].item())!r}]" for d in lost)
+    return f" Choose with a list, which keeps the dim: scores.sel({how})." if lost else ""
 
 
 def attrs_of(scores: xr.Dataset) -> dict:

@@ -82,7 +82,7 @@ def test_time_bins_stay_and_neuroids_of_nan_do_not_count():
     assert found.score.dims == ("metric", "space", "target", "time_bin") and found.n_neuroids.values.tolist() == [8, 31]
     kept = scores.score.values[0][:, [1, 2, 4]].mean(1)
     np.testing.assert_allclose(found.subject_score.sel(subject="S0", target="IT")[0], kept)
-    with pytest.raises(ValueError, match="no coord 'lobe' on 'neuroid'"):
+    with pytest.raises(ValueError, match="no coord 'lobe' on 'neuroid'; found 'subject', 'region'"):
         group_scores(scores, by="lobe")
     with pytest.raises(ValueError, match="Name the subject of each neuroid"):
         group_scores(scores.drop_vars("subject"))

@@ -193,3 +193,11 @@ def test_concat_of_targets_keeps_the_coords_of_spaces_that_only_one_part_has():
     assert joined["space"].values.tolist() == ["b:1", "a:1", "c:1"]
     assert joined["model"].values.tolist() == ["b", "a", "c"]
     assert np.isnan(joined["score"].sel(space="c:1", target="x")).all()
+
+
+def test_a_metric_chosen_without_a_list_is_explained(tmp_path):
+    one = scores.make({"score": (("metric", "space", "neuroid"), np.zeros((1, 1, 2)))},
+                      {"metric": ["r.pooled"], "space": ["m:l:all"], "neuroid": ["a", "b"]})
+    with pytest.raises(ValueError, match=r"keeps the dim: scores.sel\(metric=\['r.pooled'\]\)"):
+        scores.save(one.sel(metric="r.pooled"), tmp_path / "s.nc")
+    assert scores.load(scores.save(one.sel(metric=["r.pooled"]), tmp_path / "s.nc")).equals(one)
