@@ -123,6 +123,9 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
         runs = None if layout.runs is None else layout.runs[train]
         splits = min(n_inner_splits, len(train))
         if groups is not None:
+            if len(np.unique(groups)) < 2:
+                raise ValueError(f"groups: a training set holds one group, {list_ids(groups[:1])}, which inner folds "
+                                 "cannot divide to choose penalties. Give three groups or more, or inner_cv='loo'.")
             splits = max(2, min(splits, len(np.unique(groups))))
         ids = None if layout.ids is None else layout.ids[train]
         inner.append(_make_folds(_auto(inner_cv, layout), ids, len(train), groups=groups, runs=runs, n_splits=splits,

@@ -100,3 +100,13 @@ def test_groups_that_are_scattered_among_their_neighbours_are_named():
     runs = events(np.tile(np.arange(50) * 0.3, 6), run=np.repeat(np.arange(6), 50),
                   film=np.repeat(list("abcabc"), 50))
     nested_folds(make_layout(runs, "film", None, None), "leave-one-group-out", "auto", 2, 2, 0)  # runs are far apart
+
+
+def test_two_groups_leave_inner_folds_nothing_to_divide():
+    rng = np.random.default_rng(0)
+    x, ids, films = rng.standard_normal((40, 3)), [f"s{k:02d}" for k in range(40)], ["one"] * 20 + ["two"] * 20
+    features, responses = make_features(x, ids, model="m"), make_responses(x[:, :1] + x[:, 1:2], ids, ["v"])
+    options = {"groups": films, "cv": "leave-one-group-out", "metric": "r.pooled"}
+    with pytest.raises(ValueError, match="a training set holds one group, 'two', which inner folds .*inner_cv='loo'"):
+        na.encode(features, responses, **options)
+    assert na.encode(features, responses, inner_cv="loo", **options).score.item() > 0.9
