@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuroalign.alignment.encode import encode
+from neuroalign.alignment.estimator import as_array, check_rows, label_prediction, labels_of
 from neuroalign.alignment.lagged import plan_lagged
 from neuroalign.alignment.lagged_series import LaggedSeries
 from neuroalign.alignment.ridge import ALPHAS
@@ -83,7 +84,7 @@ def trf_cv(X, Y, *, tmin: float, tmax: float, sfreq: float | None = None, alphas
     tmin, tmax : float
         Seconds of the first and the last delay, to the nearest sample; positive where responses come after features.
     sfreq : float, optional
-        Samples a second; by default those of the clock of `X`.
+        Samples a second; by default those of the clock of `X`, and refused where the clock has others.
     alphas : sequence of float
         Penalties, above 0.
     inner_folds : Folds or iterable of (train, test), optional
@@ -112,9 +113,10 @@ def trf_cv(X, Y, *, tmin: float, tmax: float, sfreq: float | None = None, alphas
         if not isinstance(X, xr.DataArray):
             raise ValueError("sfreq: needed (samples a second) where X is no DataArray with a clock.")
         sfreq = 1 / series_clock(X)[0]
+    samples = delay_range(tmin, tmax, sfreq)
+    _check_rate(sfreq, _series_of(X, runs)[1], X=X, Y=Y)
     if isinstance(X, xr.DataArray) and isinstance(Y, xr.DataArray) and "neuroid" in Y.dims:
         align({"X": X}, Y)
-    samples = delay_range(tmin, tmax, sfreq)
     labels = _labels(X, Y, samples / sfreq)
     X, runs = _series_of(X, runs)
     Y = np.asarray(Y.transpose("time", ...)) if isinstance(Y, xr.DataArray) and "time" in Y.dims else Y
@@ -140,7 +142,7 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     tmin, tmax : float
         Seconds of the first and the last delay.
     sfreq : float
-        Samples a second.
+        Samples a second; refused where X or y have a clock with others.
     alphas : sequence of float, optional
         Penalties; by default 15 from 0.1 to 1e6.
     cv : int, str, splitter, table or Folds
@@ -160,6 +162,8 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Seconds.
     best_alpha_ : array of shape (n_targets,), or float
     weights_ : DataArray (feature, delay, neuroid)
+    target_coords_ : dict
+        Coords of the targets, if y was labelled; predictions carry them.
 
     Examples
     --------
@@ -183,16 +187,20 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def fit(self, X, y, runs=None):
         """Fit features (n_samples, n_features) to targets (n_samples[, n_targets]); `runs` as in `trf_cv`."""
+        check_rows(X, y)
         runs = _series_of(X, runs)[1]
         samples = delay_range(self.tmin, self.tmax, self.sfreq)
+        _check_rate(self.sfreq, runs, X=X, y=y)
+        self.target_coords_, self._target_dims = labels_of(y)
         labels = _labels(X, y, samples / self.sfreq)
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
+        X, y = validate_data(self, as_array(X), as_array(y), multi_output=True, y_numeric=True, dtype=np.float64,
+                             ensure_min_samples=2)
         two = y.reshape(len(y), -1)
         alphas = ALPHAS if self.alphas is None else self.alphas
         gap = int(np.abs(samples).max()) if self.gap is None else int(np.ceil(round(self.gap * self.sfreq, 6)))
         folds = None if np.size(alphas) == 1 else make_folds(
             self.cv, len(X), n_splits=min(self.n_splits, len(X)), gap=gap, runs=runs, time_series=True,
-            groups=runs if self.cv in ("groups", "leave-one-group-out") else None)
+            groups=runs if isinstance(self.cv, str) and self.cv in ("groups", "leave-one-group-out") else None)
         fit = trf_cv(X, two, tmin=self.tmin, tmax=self.tmax, sfreq=self.sfreq, alphas=alphas, inner_folds=folds,
                      runs=runs, standardize=self.standardize, device=self.device)
         # A constant target is no error to an estimator: its best prediction is the constant.
@@ -208,11 +216,18 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X, runs=None):
-        """Predict targets from a series, shape (n_samples[, n_targets])."""
+        """Predict targets from a series, shape (n_samples[, n_targets]); labelled if y was labelled and X is."""
         check_is_fitted(self)
         runs = _series_of(X, runs)[1]
-        predicted = self._fit.predict(validate_data(self, X, reset=False, dtype=np.float64), runs)
-        return predicted if self.coef_.ndim == 3 else predicted[:, 0]
+        _check_rate(self.sfreq, runs, X=X)
+        predicted = self._fit.predict(validate_data(self, as_array(X), reset=False, dtype=np.float64), runs)
+        predicted = predicted if self.coef_.ndim == 3 else predicted[:, 0]
+        return label_prediction(predicted, X, self.target_coords_, self._target_dims)
+
+    def score(self, X, y, sample_weight=None):
+        """Return R² of the predictions, the mean over targets; labelled rows must be those of X, as in `fit`."""
+        check_rows(X, y)
+        return super().score(X, as_array(y), sample_weight)
 
 
 def lag_scores(features, responses: xr.DataArray, *, tmin: float, tmax: float, gap: float | None = None,
@@ -247,6 +262,10 @@ def lag_scores(features, responses: xr.DataArray, *, tmin: float, tmax: float, g
     >>> found.delay.values.tolist(), found.score.values.ravel().round(1).tolist()[1]
     ([0.0, 0.5, 1.0], 1.0)
     """
+    for name in ("delays", "trf"):
+        if name in options:
+            raise ValueError(f"{name}: got {options[name]!r}, but lag_scores takes each delay from tmin to tmax by "
+                             f"itself. Leave {name} out, or use encode({name}=...) for delays that predict together.")
     spaces = as_spaces(features)
     off = [name for name, space in spaces.items() if "time" not in space.dims]
     if off or "time" not in responses.dims:
@@ -275,6 +294,20 @@ def _series_of(X, runs):
     if runs is None and "run" in X.coords and X["run"].ndim == 1:
         runs = X["run"].values
     return np.asarray(X.transpose("time", ...) if "time" in X.dims else X), runs
+
+
+def _check_rate(sfreq, runs, **series) -> None:
+    """Refuse series (argument name: array) whose clock has other than `sfreq` samples a second."""
+    for name, array in series.items():
+        if not (isinstance(array, xr.DataArray) and "time" in array.coords and array["time"].dims == ("time",)
+                and array.sizes["time"] > 1):
+            continue
+        if np.shape(runs) == (array.sizes["time"],):
+            array = array.assign_coords(run=("time", np.asarray(runs)))
+        rate = 1 / series_clock(array)[0]
+        if abs(rate / sfreq - 1) > 0.01:
+            raise ValueError(f"sfreq: got {sfreq:g} samples a second, expected the {rate:.6g} of the clock of {name}: "
+                             f"delays in seconds would be wrong. Set sfreq={rate:.6g}.")
 
 
 def _labels(X, Y, seconds) -> dict:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import neuroalign as na
 from neuroalign.alignment import TRFEncoder, lag_scores, lagged, lagged_series, nulls, ridge_cv, trf_cv
 from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of
+from neuroalign.errors import NotAligned
 from neuroalign.features import delay, events_to_samples, word_rate
 from neuroalign.features.delays import shift_rows
 from neuroalign.stats import make_folds, shift_permutations
@@ -323,6 +325,39 @@ def test_the_encoder_is_trf_cv_with_blocks():
     assert labelled.delays_.tolist() == [0.0, 0.5, 1.0]
 
 
+def test_the_encoder_minds_the_clock_and_labels_what_it_predicts():
+    features, responses = recording(runs=(130, 90, 80))
+    encoder = TRFEncoder(0.0, 1.0, 2, [1.0]).fit(features, responses)
+    predicted = encoder.predict(features)
+    assert predicted.dims == ("time", "neuroid") and predicted.neuroid_id.values.tolist() == ["v0", "v1", "v2"]
+    np.testing.assert_array_equal([predicted.time, predicted.run], [features.time, features.run])
+    np.testing.assert_array_equal(predicted, encoder.predict(features.values, features.run.values))
+    assert 0.5 < encoder.score(features, responses) < 1
+    assert isinstance(clone(encoder).fit(features, responses.values).predict(features), np.ndarray)
+    one = clone(encoder).fit(features, responses[:, 0])
+    assert one.predict(features).dims == ("time",)
+    np.testing.assert_allclose(one.predict(features), predicted[:, 0], atol=1e-9)
+    message = r"sfreq: got 100 samples a second, expected the 2 of the clock of X.*Set sfreq=2\."
+    wrong = TRFEncoder(0.0, 1.0, 100, [1.0])
+    for call in (lambda: wrong.fit(features, responses),
+                 lambda: trf_cv(features, responses, tmin=0, tmax=1, sfreq=100, alphas=[1.0])):
+        with pytest.raises(ValueError, match=message):
+            call()
+    faster = features.assign_coords(time=features.time / 2)
+    with pytest.raises(ValueError, match="sfreq: got 2 samples a second, expected the 4 of the clock of X"):
+        encoder.predict(faster)
+    with pytest.raises(ValueError, match="expected the 2 of the clock of y"):
+        wrong.fit(features.values, responses)
+    with pytest.raises(NotAligned, match="time differs in 300 of 300 rows"):
+        encoder.fit(features, responses.assign_coords(time=responses.time + 1))
+    # Runs that are named in the call divide a clock that starts again; a clock in whole ms is near enough.
+    plain = features.drop_vars("run"), responses.drop_vars("run")
+    np.testing.assert_array_equal(clone(encoder).fit(*plain, runs=features.run.values).coef_, encoder.coef_)
+    clock = np.round(np.arange(300) / 128, 3)
+    rounded = xr.DataArray(features.values, dims=("time", "feature"), coords={"time": clock})
+    assert TRFEncoder(0.0, 0.04, 128, [1.0]).fit(rounded, responses.values).coef_.shape == (3, 2, 6)
+
+
 def test_each_delay_is_scored_by_itself():
     features, responses = recording(runs=(150, 150), later=(2,), noise=0.5)
     scores = lag_scores(features, responses, tmin=-0.5, tmax=1.5, alphas=ALPHAS, metric="r.pooled")
@@ -336,6 +371,9 @@ def test_each_delay_is_scored_by_itself():
     with pytest.raises(ValueError, match=r"features 'toy:l:all': not on 'time'.*events_to_samples"):
         words = features.isel(time=slice(150)).rename(time="stimulus")
         lag_scores(words, responses, tmin=0, tmax=1.5)
+    for name, value in (("delays", [1.0]), ("trf", (0, 1))):
+        with pytest.raises(ValueError, match=rf"{name}: got .*tmin to tmax by itself. Leave {name} out, or use encode"):
+            lag_scores(features, responses, tmin=0, tmax=1.5, **{name: value})
 
 
 @pytest.mark.parametrize(("change", "words"), [
