@@ -89,7 +89,7 @@ def set_up(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
            high_pass="auto", ceiling=None, repeats: str = "average", on_missing: str = "error", residualize=None,
            select_neuroids: float | None = None, random_state: int = 0, device="auto") -> Problem:
     """Match rows, resolve folds and nuisance; the parameters are those of `neuroalign.encode`."""
-    validate_responses(responses)
+    _check_numbers(validate_responses(responses))
     reliability = _find_reliability(responses, ceiling, repeats, residualize, random_state)
     presented = responses
     timing = EventTiming(hrf, at, _filter_of(responses, high_pass), downsample)
@@ -123,6 +123,7 @@ class Targets:
     """Responses as standardised columns; NaN and constant ones are set aside and come back as NaN."""
 
     def __init__(self, responses: xr.DataArray):
+        _check_numbers(responses)
         dim = sample_dim(responses)
         self.dims = tuple(d for d in ("neuroid", "time_bin") if d in responses.dims)
         named = "stimulus_id" in responses.coords and responses["stimulus_id"].dims == (dim,)
@@ -166,6 +167,13 @@ class Targets:
         name = "neuroid_id" if "neuroid_id" in responses.coords else "neuroid"
         ids = responses[name].values[per_neuroid]
         warn_user(f"{len(ids)} of {len(per_neuroid)} neuroids {what} and get NaN scores: {list_ids(ids)}.", code, ids)
+
+
+def _check_numbers(responses) -> None:
+    if responses.dtype.kind not in "fiub":
+        raise ValueError(f"responses: got values of type {responses.dtype}, expected real numbers. Numbers that are "
+                         "stored as text or objects: responses.astype(float). Categories: one neuroid of 0 and 1 for "
+                         "each.")
 
 
 def _find_reliability(responses, ceiling, repeats, residualize, random_state) -> Reliability:

@@ -175,7 +175,7 @@ def test_few_samples_are_told():
 @pytest.mark.parametrize(("kind", "named"), [(str, "<U"), (object, "object"), (complex, "complex128")])
 def test_responses_that_are_no_numbers_are_refused(call, kind, named):
     features, responses = toy()
-    with pytest.raises(ValueError, match=rf"responses: got values of type {named}.*expected real numbers.*astype\(float"):
+    with pytest.raises(ValueError, match=rf"responses: got values of type {named}.*expected real numbers"):
         call(features, responses.astype(kind), **FAST)
     shown_twice = responses.isel(stimulus=np.arange(80) % 40).drop_vars("stimulus").rename(stimulus="presentation")
     with pytest.raises(ValueError, match=f"responses: got values of type {named}"):
