@@ -41,7 +41,7 @@ def test_zoo_list_and_show(neuroalign):
 
 
 def test_an_unknown_model_fails_with_the_nearest_name():
-    command = [sys.executable, "-m", "neuroalign.cli.main", "zoo", "show", "minilmm"]
+    command = [sys.executable, "-m", "neuroalign", "zoo", "show", "minilmm"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "minilm" in done.stderr and "Traceback" not in done.stderr
 

@@ -1,0 +1,5 @@
+"""``python -m neuroalign``: the command line."""
+
+from neuroalign.cli.main import run
+
+run()
