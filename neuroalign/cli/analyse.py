@@ -56,23 +56,31 @@ def encode(
     if test and groups is None:
         raise typer.BadParameter("needs --groups, the coord that it names values of.", param_hint="--test")
     import neuroalign as na
-    from neuroalign.alignment import get_metric
+    from neuroalign.alignment.metrics import resolve_metrics
+    from neuroalign.alignment.splits import make_layout
+    from neuroalign.errors import check_option
     from neuroalign.recordings import prepare_responses
+    from neuroalign.stats.folds import NAMES as FOLD_NAMES
 
-    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, outputs=tuple(outputs),
-                             store=store, device=device, random_state=random_state, quiet=quiet, zoo=zoo)
+    # What is cheap comes first: a misspelt name is not to be found after an hour of extraction.
+    kinds = {m.kind for m in resolve_metrics(metric, ("encoding", "stimulus"))} if metric else {"encoding"}
+    if by is not None and kinds != {"stimulus"}:
+        raise typer.BadParameter("needs --metric r.stimulus, --metric 2v2 or both.", param_hint="--by")
+    check_option("cv", cv, ("auto", *FOLD_NAMES))
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
+    if groups is not None:
+        make_layout(recorded, groups, None, None)  # names the coords that there are
+    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, outputs=tuple(outputs),
+                             store=store, device=device, random_state=random_state, quiet=quiet, zoo=zoo)
     chosen = {"metric": tuple(metric)} if metric else {}
     options = {"nuisance": nuisance, "residualize": residualize, "hrf": hrf, "at": at, "downsample": downsample,
                "delays": delay or None, "trf": trf, "cv": {"test": test} if test else cv,
                "n_splits": n_splits, "groups": groups, "select_neuroids": select_neuroids, "reduce": reduce,
                "n_permutations": permutations, "on_missing": on_missing, "device": device,
                "random_state": random_state, **chosen}
-    if metric and all(get_metric(m).kind == "stimulus" for m in metric):
+    if kinds == {"stimulus"}:
         scores = na.encode_stimuli(features, recorded, by=by, **options)
-    elif by is not None:
-        raise typer.BadParameter("needs --metric r.stimulus, --metric 2v2 or both.", param_hint="--by")
     else:
         scores = na.encode(features, recorded, ceiling=ceiling, layer="nested" if nested else "each",
                            n_bootstraps=bootstraps, baselines=baseline or "auto", **options)
@@ -104,19 +112,18 @@ def compare(
 ) -> None:
     """Compare the geometry of features with recorded data or other features (RSA, CKA, CCA, shape, neighbours)."""
     import neuroalign as na
+    from neuroalign.alignment.metrics import resolve_metrics
 
     if targets is not None and responses is not None:
         raise typer.BadParameter("give --targets or --responses, not both.", param_hint="--responses")
+    chosen = {"metric": [m.name for m in resolve_metrics(metric, ("rdm", "features"))]} if metric else {}
+    other = na.load_responses(responses) if responses else na.load_rdms(targets) if targets else None
     features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, store=store,
                              device=device, random_state=random_state, quiet=quiet, zoo=zoo)
-    if responses is not None:
-        other = na.load_responses(responses)
-    else:
-        other = features if targets is None else na.load_rdms(targets)
     scores = na.compare(
-        features, other, rdm=rdm, ceiling=ceiling, n_permutations=permutations,
+        features, features if other is None else other, rdm=rdm, ceiling=ceiling, n_permutations=permutations,
         n_bootstraps=bootstraps, on_missing=on_missing, device=device, random_state=random_state, progress=not quiet,
-        **({"metric": tuple(metric)} if metric else {}),
+        **chosen,
     )
     finish(scores, out)
 

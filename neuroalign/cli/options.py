@@ -5,6 +5,15 @@ from typing import Annotated
 
 import typer
 
+
+def _scores_file(path: Path | None) -> Path | None:
+    """Refuse a file that ``neuroalign report`` would not find, before hours of work."""
+    if path is not None and path.suffix != ".nc":
+        raise typer.BadParameter(f"got {str(path)!r}, expected a name that ends in .nc, such as scores.nc. "
+                                 "Write other formats by neuroalign export.")
+    return path
+
+
 # Models and their features.
 Zoo = Annotated[Path | None, typer.Option("--zoo", help="A YAML file with zoo entries of your own.")]
 Models = Annotated[list[str], typer.Argument(help="Zoo id, ID@random, ID@text, folder or hub id.", show_default=False)]
@@ -41,4 +50,4 @@ Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Name in the
 Missing = Annotated[str, typer.Option(help="Stimuli that one side lacks: error or drop.")]
 Permutations = Annotated[int, typer.Option(help="Size of the null; 0 for none.")]
 Bootstraps = Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.")]
-Out = Annotated[Path | None, typer.Option(help="Write the scores here (netCDF).")]
+Out = Annotated[Path | None, typer.Option(help="Write the scores here (netCDF, *.nc).", callback=_scores_file)]

@@ -42,14 +42,21 @@ def partition(
 ) -> None:
     """Split the variance that two to five bands of features explain into unique and shared parts."""
     import neuroalign as na
+    from neuroalign.alignment.partition import MOST_BANDS
+    from neuroalign.errors import list_ids
     from neuroalign.recordings import prepare_responses
 
-    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, outputs=tuple(outputs),
-                             store=store, device=device, random_state=random_state, quiet=quiet, zoo=zoo)
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
+    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, outputs=tuple(outputs),
+                             store=store, device=device, random_state=random_state, quiet=quiet, zoo=zoo)
+    bands = _bands(list(features), by)
+    if not 2 <= len(bands) <= MOST_BANDS:
+        raise typer.BadParameter(f"there are {len(bands)} bands ({list_ids(bands)}), expected 2 to {MOST_BANDS}. Put "
+                                 "spaces together by --by model, layer or stream, or choose some by --layers.",
+                                 param_hint="--by")
     scores = na.partition_variance(
-        features, recorded, bands=_bands(list(features), by), method=method, n_candidates=candidates,
+        features, recorded, bands=bands, method=method, n_candidates=candidates,
         n_bootstraps=bootstraps, nuisance=nuisance, residualize=residualize, hrf=hrf, at=at, cv=cv,
         n_splits=n_splits, select_neuroids=select_neuroids, reduce=reduce, ceiling=ceiling, on_missing=on_missing,
         device=device, random_state=random_state,

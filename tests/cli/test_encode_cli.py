@@ -73,3 +73,31 @@ def test_groups_are_tested_by_name(planted):
     folds = na.scores.attrs_of(na.scores.load(planted / "out.nc"))["folds"]
     assert folds["name"] == "split by name" and folds["n_folds"] == 1
     assert "needs --groups" in encode(planted, "--test", "c").output
+
+
+@pytest.mark.parametrize("command,args,words", [
+    ("encode", ("--metric", "r.poled"), "expected one of r.pooled"),
+    ("encode", ("--cv", "kfolds"), "cv: got 'kfolds', expected one of 'auto', 'kfold'"),
+    ("encode", ("--groups", "film"), "groups: no coord 'film' on 'presentation'; found"),
+    ("encode", ("--out", "scores.txt"), "expected a name that ends in .nc"),
+    ("encode", ("--responses", "nowhere.nc"), "nowhere.nc"),
+    ("partition", ("--responses", "nowhere.nc"), "nowhere.nc"),
+    ("partition", ("--out", "scores.txt"), "expected a name that ends in .nc"),
+    ("compare", ("--metric", "cka"), "'cka.debiased'"),
+    ("compare", ("--targets", "nowhere.csv"), "nowhere.csv"),
+])
+def test_what_is_misspelt_is_found_before_any_extraction(planted, monkeypatch, command, args, words):
+    monkeypatch.setattr(na, "extract", lambda *a, **k: pytest.fail("extracted"))
+    given = () if command == "compare" else ("--responses", planted / "y.nc")
+    done = CliRunner().invoke(app, [command, "m", "--stimuli", "s", *map(str, given), *args])
+    said = " ".join((done.output.replace("│", " ") + str(done.exception)).split())
+    assert done.exit_code != 0 and words in said and "rsa.spearman" not in said * (command == "encode")
+
+
+def test_bands_that_are_too_many_are_gathered_by_options(planted, monkeypatch):
+    x = na.extract()["m::all"]
+    monkeypatch.setattr(na, "extract", lambda *a, **k: {f"m:b.{k}:all": x for k in range(8)})
+    done = CliRunner().invoke(app, ["partition", "m", "--stimuli", "s", "--responses", str(planted / "y.nc")])
+    said = " ".join(done.output.replace("│", " ").split())
+    assert done.exit_code == 2 and "there are 8 bands" in said and "by --by model, layer or stream" in said
+    assert "bands={" not in said
