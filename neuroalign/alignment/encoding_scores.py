@@ -235,7 +235,7 @@ def warn_constant(counts: dict[str, tuple[int, int]]) -> None:
 
 def warn_folds(folds: Folds, metrics=()) -> None:
     """Warn of too few samples, of samples that are not tested once each, of folds too small for a mean over them."""
-    n, times, advice = folds.n_samples, folds.test.sum(0), "Use folds that test each sample once, such as 'kfold'."
+    n, times, advice = folds.n_samples, folds.test.sum(0), "Use folds that test each sample once (cv='auto')."
     if n < FEW_SAMPLES:
         warn_user(f"there are {n} samples: of fewer than {FEW_SAMPLES}, a score is a matter of chance. Take more "
                   "stimuli.", "few-samples", count=n)
