@@ -411,6 +411,7 @@ def test_bad_features_are_named():
         na.encode(features.values, responses)
 
 
+@pytest.mark.filterwarnings("ignore:there are 6 samples")
 def test_few_stimuli_get_as_many_inner_folds_as_they_can_have():
     features, responses = toy(n=6)
     few = na.encode(features, responses)  # four or five training rows, five inner folds
