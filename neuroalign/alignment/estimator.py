@@ -117,7 +117,7 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 return "loo"
             if n_splits == DEFAULT_SPLITS and n_samples < 2 * n_splits:
                 n_splits = n_samples // 2
-            if n_splits > n_samples:
+            if not 2 <= n_splits <= n_samples:
                 raise ValueError(f"cv: got {n_splits} inner folds for {n_samples} rows, expected 2 to {n_samples}. "
                                  "Give fewer, or cv='loo' to leave out one row at a time.")
         return make_folds(cv, n_samples, groups=groups, n_splits=n_splits, gap=self.gap,
@@ -133,9 +133,12 @@ def labels_of(y):
 
 
 def as_array(values):
-    """Return a tensor of any type and device as a float64 array, and everything else as it is."""
+    """Return a tensor of any type and device as a float64 array, and everything else but text as it is."""
     if isinstance(values, torch.Tensor):
         return values.detach().to("cpu", torch.float64).numpy()
+    if getattr(getattr(values, "dtype", None), "kind", None) in ("U", "S"):
+        raise ValueError(f"X, y: got values of type {values.dtype} (text), expected numbers. Where they spell numbers, "
+                         "pass values.astype(float).")
     return values
 
 

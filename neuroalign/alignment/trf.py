@@ -135,7 +135,8 @@ def trf_cv(X, Y, *, tmin: float, tmax: float, sfreq: float | None = None, alphas
 class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Temporal response functions of many targets, each with its own penalty by inner cross-validation.
 
-    Rows are the samples of a recording, in order.
+    Rows are the samples of a recording, in order. Series that are labelled by their clock may have no gap within a run:
+    cross-validation that cuts samples out of their middle leaves two stretches, which are two runs.
 
     Parameters
     ----------

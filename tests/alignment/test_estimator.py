@@ -133,6 +133,8 @@ def test_tensors_of_any_type_are_taken():
     assert model.score(*given) == expected.score(X, given[1].to(torch.float64).numpy())
     banded = BandedRidgeEncoder(alphas=[1.0], n_candidates=2).fit(*given)
     assert banded.contributions(*given).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"X, y: got values of type <U\d+ \(text\), expected numbers.*astype\(float"):
+        RidgeEncoder([1.0]).fit(X, Y.astype(str))
 
 
 def test_a_number_of_inner_folds_is_kept_or_refused():
@@ -141,6 +143,8 @@ def test_a_number_of_inner_folds_is_kept_or_refused():
     assert len(folds) == 40 and len(RidgeEncoder()._folds(8, (0, 1), None)) == 4
     with pytest.raises(ValueError, match="cv: got 100 inner folds for 60 rows, expected 2 to 60"):
         RidgeEncoder(cv=100).fit(X, Y)
+    with pytest.raises(ValueError, match="cv: got 1 inner folds for 60 rows"):
+        RidgeEncoder(cv=1).fit(X, Y)
     with pytest.raises(ValueError, match="cv: got 100 inner folds for 3 rows"):
         BandedRidgeEncoder(cv=100).fit(X[:3], Y[:3])
     table = np.arange(60) % 4
