@@ -73,7 +73,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         projection. Models of different width are compared at equal dimensions so.
     layer : {"each", "nested"} or mapping of str to sequence of str
         ``nested``: one score a model and stream, of predictions from the layer that does best within the training
-        rows of each fold, for each neuroid (``MODEL:nested:STREAM``); ``chosen_depth`` says which. The best of the
+        rows of each fold, for each neuroid (``MODEL:nested:STREAM``); ``attrs["chosen_layers"]``
+        counts which, over folds and neuroids, and ``chosen_depth`` is their mean depth over folds. The best of the
         scores of each layer is too good: it was chosen by the test rows. A mapping names groups of spaces (ids, or
         patterns such as ``"flava:*"``), the best of which is chosen so: of all multimodal models, say, and of all
         unimodal ones.
@@ -190,7 +191,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
                                   "shuffled" in beside)
             found["n_features"] = sum(t.shape[1] - design.nuisance.shape[1] for t in tables)
             if members:
-                found["chosen_depth"] = _chosen_depth(design, members[space], problem)
+                found["chosen_depth"], found["chosen_layers"] = _chosen_layers(design, members[space], problem)
             results.append(found)
         alone = {"drift": drift_scores(problem, metrics)} if "drift" in beside else {}
         if columns.shape[1]:
@@ -207,13 +208,17 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
              "nulls": results[0]["null_name"] if n_permutations else None, "n_bootstraps": n_bootstraps,
              "interval": resampling.describe(LEVEL) if resampling else None,
              "resampled_units": resampling.n_units if resampling else None,
+             "chosen_layers": {r["space"]: r["chosen_layers"] for r in results} if members else None,
              "blocks": describe_blocks(problem.layout, block), "leftover": leftover_of(results) or None}
     return assemble(results, problem, members, metrics, alone, fdr, attrs)
 
 
-def _chosen_depth(design, names, problem) -> np.ndarray:
+def _chosen_layers(design, names, problem) -> tuple[np.ndarray, dict[str, int]]:
+    """Return the mean depth over folds for each target, and how often each layer was chosen, over both."""
     depths = np.array([float(problem.spaces[n]["depth"]) if "depth" in problem.spaces[n].coords else np.nan
                        for n in names])
     Y, fitter, tables = problem.targets.values, problem.fitter, design.joint
-    return np.mean([depths[fitter.plan(tables, fold).choose(fitter.targets(tables, Y, fold), train)]
-                    for fold, (train, _) in enumerate(fitter.outer)], axis=0)
+    chosen = np.stack([fitter.plan(tables, fold).choose(fitter.targets(tables, Y, fold), train)
+                       for fold, (train, _) in enumerate(fitter.outer)])
+    counts = np.bincount(chosen.ravel(), minlength=len(names)).tolist()
+    return depths[chosen].mean(0), dict(zip(names, counts))

@@ -52,7 +52,7 @@ SCORE_VARIABLES = {
     "ci_high": "upper end of the interval",
     "n": "number of samples (or pairs) behind the score",
     "best_alpha": "penalty chosen by inner cross-validation (geometric mean over folds)",
-    "chosen_depth": "relative depth of the layers that were chosen within the training rows, mean over folds",
+    "chosen_depth": "relative depth of the layers chosen within the training rows, mean over folds; NaN: unknown",
     "baseline": "score of the nuisance variables alone, on the same folds",
     "drift": "score of a smooth function of the order of the samples alone, on the same folds",
     "shuffled": "score of the features in another order, mean over refits of several orders",

@@ -33,6 +33,8 @@ def test_layers_are_chosen_by_the_inner_folds_of_each_neuroid():
                        keep=["prediction"])
     assert scores.space.values.tolist() == ["toy:nested:all"] and scores.layer.values.tolist() == ["nested"]
     np.testing.assert_allclose(scores.chosen_depth.values, [[0, 0.5, 1]])
+    names = [str(s.space_id.values) for s in spaces]
+    assert na.scores.attrs_of(scores)["chosen_layers"] == {"toy:nested:all": dict.fromkeys(names, 4)}  # in four folds
     folds = make_folds("kfold", 60, n_splits=4)
     place, predicted = np.argsort(np.argsort(responses.stimulus_id.values)), np.zeros_like(Y)
     for train, test in zip(folds.train[:, place], folds.test[:, place]):
