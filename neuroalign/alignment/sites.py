@@ -82,7 +82,7 @@ def site_tests(scores: xr.Dataset, comparisons: Mapping[str, tuple], *, metric: 
     -----
     NeuroalignWarning
         ``few-units``: fewer than ten groups, blocks or stimuli were resampled (``resampled_units`` in the attrs), and
-        p is too small. With four films and none better, p was at or below .05 in 16 % of sites.
+        p is too small. With four simulated films and none better, p was at or below .05 in 10 to 21 % of sites.
 
     Notes
     -----
