@@ -7,7 +7,7 @@ import xarray as xr
 
 from neuroalign.alignment.joint import BandedFitter, check_bands, joint_designs
 from neuroalign.alignment.nested_layer import group_layers
-from neuroalign.alignment.problem import set_up
+from neuroalign.alignment.problem import check_settings, set_up
 from neuroalign.data import scores as results
 from neuroalign.errors import collect_warnings
 
@@ -58,6 +58,7 @@ def validation_scores(features, responses: xr.DataArray, *, layer="each", joint:
     >>> (found.fold_score > 0.1).all("fold").values.ravel().tolist()
     [True, False]
     """
+    check_settings(validation_scores, options)
     with collect_warnings() as said:
         problem = set_up(features, responses, random_state=random_state, **options)
         if joint is None:
