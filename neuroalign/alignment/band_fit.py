@@ -50,7 +50,7 @@ class BandedFit:
             raise ValueError(f"Xs: got {len(Xs)} bands, expected {len(self.coef)}.")
         added = []
         for k, (X, coef, centre) in enumerate(zip(Xs, self.coef, self._centre)):
-            X = to_numpy(X).astype(np.float64)
+            X = to_numpy(X).astype(np.float64, copy=False)
             if X.ndim != 2 or X.shape[1] != len(coef):
                 raise ValueError(f"Xs[{k}]: got shape {X.shape}, expected (n_rows, {len(coef)} features).")
             added.append((X - centre) @ coef)
@@ -65,7 +65,7 @@ class BandedFit:
             Sums to R². The last row is of the intercept: what the difference between the mean of these targets and
             that of the training targets costs.
         """
-        bands, Y = self.predict_bands(Xs), to_numpy(Y).astype(np.float64)
+        bands, Y = self.predict_bands(Xs), to_numpy(Y).astype(np.float64, copy=False)
         prediction = bands.sum(0) + self._mean
         # Sums of squares are taken about the training mean, lest a large offset cost precision.
         Y, prediction = Y - self._mean, prediction - self._mean

@@ -37,7 +37,7 @@ class LaggedSeries:
 
     def __init__(self, X, samples: np.ndarray, runs, device: torch.device):
         X = X[:, :] if isinstance(X, Table) else X
-        X = to_numpy(X).astype(np.float64)
+        X = to_numpy(X).astype(np.float64, copy=False)
         if X.ndim != 2 or not X.shape[1]:
             raise ValueError(f"X: got shape {X.shape}, expected (n_samples, n_features).")
         bad = ~np.isfinite(X).all(0)

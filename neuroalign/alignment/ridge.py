@@ -69,7 +69,7 @@ class RidgeFit:
 
     def predict(self, X) -> np.ndarray:
         """Predict from rows of features, shape (n_rows, n_targets)."""
-        X = to_numpy(X).astype(np.float64)
+        X = to_numpy(X).astype(np.float64, copy=False)
         n_features = len(self._axes[0])
         if X.ndim != 2 or X.shape[1] != n_features:
             raise ValueError(f"X: got shape {X.shape}, expected (n_rows, {n_features} features).")

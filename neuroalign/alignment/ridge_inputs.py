@@ -37,19 +37,28 @@ class TargetBlock:
     def of(cls, block, like: torch.Tensor) -> "TargetBlock":
         """Centre and scale a block of targets; those with NaN or without spread become zeros, not valid."""
         wide = to_tensor(block, like.device, widest(like.device))
-        finite = torch.isfinite(wide).all(0)
+        mean = wide.mean(0)
+        finite = torch.isfinite(mean)  # one value that is not shows in the mean of its column
         if not finite.all():
-            wide = torch.where(finite, wide, 0.0)
-        var, mean = torch.var_mean(wide, dim=0, correction=0)
-        sd = var.sqrt()
+            wide, mean = torch.where(finite, wide, 0.0), torch.where(finite, mean, 0.0)
+        centred = wide - mean
+        sd = (_sum_of_squares(centred) / len(centred)).sqrt()
         valid = finite & (sd > 1e-7 * mean.abs()) & (sd > 0)
-        values = ((wide - mean) / torch.where(valid, sd, torch.inf)).to(like.dtype)
+        centred /= torch.where(valid, sd, torch.inf)
+        values = centred.to(like.dtype)
         host = (to_numpy(x).astype(np.float64) for x in (mean, sd))
         return cls(values, *host, to_numpy(valid), mean, torch.where(valid, sd, torch.nan))
 
     def restore(self, values: torch.Tensor) -> torch.Tensor:
         """Bring predictions back into the units of the targets, in float32; NaN for those that are not valid."""
         return torch.addcmul(self._mean, values.to(self._sd.dtype), self._sd).float()
+
+
+def _sum_of_squares(columns: torch.Tensor) -> torch.Tensor:
+    if columns.device.type != "cpu":
+        return columns.square().sum(0)
+    held = columns.numpy()
+    return torch.from_numpy(np.einsum("ij,ij->j", held, held))  # no array of squares, which takes longer to make
 
 
 def prepare_design(X, X_test, standardize, device, dtype):
