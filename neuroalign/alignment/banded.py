@@ -236,8 +236,7 @@ class BandedPlan:
         for part, block in self._chunks(Y, rows):
             weights, own, alpha, _, _ = self._solve(block.values)
             added = self._whole.predict(weights, own)
-            predicted = block.restore(added.sum(0))
-            prediction[:, part] = predicted if torch.is_tensor(prediction) else to_numpy(predicted)
+            prediction[:, part] = block.restore(added.sum(0), prediction)
             best_alpha[part] = np.where(block.valid, alpha, np.nan)
             gammas[:, part] = np.where(block.valid, to_numpy(own), np.nan)
             if bands:

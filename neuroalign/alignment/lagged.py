@@ -113,8 +113,7 @@ class LaggedPlan:
         for part, block, weights, alpha, loss in self._solve(Y, rows):
             offset = -(self._whole.mean @ weights)
             for where, window in self._series.chunks(self._test_rows):
-                predicted = block.restore(torch.addmm(offset, window, weights))
-                prediction[where, part] = predicted if torch.is_tensor(prediction) else to_numpy(predicted)
+                prediction[where, part] = block.restore(torch.addmm(offset, window, weights), prediction)
             best[part] = np.where(block.valid, alpha, np.nan)
             if loss is not None:
                 least[part] = loss.min(0)

@@ -114,7 +114,7 @@ class Fitter:
             predicted, best[fold] = plan.predict(y, train)
             predicted = fill_flat(predicted, y, train)
             sums[fold] = moments(y[test], predicted)
-            predicted = to_numpy(predicted) if torch.is_tensor(predicted) else predicted
+            predicted = to_numpy(predicted)
             self.leave_out(fold, sums[fold], predicted, best[fold])
             low, high = plan.limits
             at_edge[0] += (best[fold] == smallest) & (smallest > low)

@@ -192,8 +192,7 @@ class RidgePlan:
         best_alpha, least = np.empty(n_targets), np.full(n_targets, np.nan)
         for part, block in self._chunks(Y, rows):
             weights, best, loss = self._solve(block.values)
-            predicted = block.restore(self._whole.rows @ weights)
-            prediction[:, part] = predicted if torch.is_tensor(prediction) else to_numpy(predicted)
+            prediction[:, part] = block.restore(self._whole.rows @ weights, prediction)
             best_alpha[part] = np.where(block.valid, self.alphas[to_numpy(best)], np.nan)
             if loss is not None:
                 least[part] = to_numpy(loss.amin(0))

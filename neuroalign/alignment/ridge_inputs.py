@@ -49,9 +49,13 @@ class TargetBlock:
         host = (to_numpy(x).astype(np.float64) for x in (mean, sd))
         return cls(values, *host, to_numpy(valid), mean, torch.where(valid, sd, torch.nan))
 
-    def restore(self, values: torch.Tensor) -> torch.Tensor:
-        """Bring predictions back into the units of the targets, in float32; NaN for those that are not valid."""
-        return torch.addcmul(self._mean, values.to(self._sd.dtype), self._sd).float()
+    def restore(self, values: torch.Tensor, into):
+        """Bring predictions back into the units of the targets, in float32; NaN for those that are not valid.
+
+        They are a tensor where `into`, what they are to be written into, is one, else an array.
+        """
+        restored = torch.addcmul(self._mean, values.to(self._sd.dtype), self._sd).float()
+        return restored if torch.is_tensor(into) else to_numpy(restored)
 
 
 def _sum_of_squares(columns: torch.Tensor) -> torch.Tensor:
