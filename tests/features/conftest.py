@@ -28,7 +28,9 @@ def folders(tmp_path_factory):
 
     def folder(model_type):
         if model_type not in built:
-            built[model_type] = tiny.build(model_type, tmp_path_factory.mktemp(model_type))
+            path = tmp_path_factory.mktemp("tiny") / model_type  # the folder's name is the model's name
+            path.mkdir()
+            built[model_type] = tiny.build(model_type, path)
         return str(built[model_type])
 
     return folder

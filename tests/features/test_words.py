@@ -146,8 +146,8 @@ def test_a_set_of_timed_words_is_read_in_context_by_default(tiny_model, tmp_path
     table = words.table.assign(onset=np.arange(len(words)) * 0.4, duration=0.3)
     features = extract(tiny_model("llama"), StimulusSet(table, "timed"), outputs=("hidden", "surprisal"),
                        store=tmp_path, **QUIET)
-    assert {s.rsplit(":", 1)[1] for s in features} == {"word"} and "llama0:surprisal:word" in features
-    space = features["llama0:surprisal:word"]
+    assert {s.rsplit(":", 1)[1] for s in features} == {"word"} and "llama:surprisal:word" in features
+    space = features["llama:surprisal:word"]
     assert space.onset.values[2] == pytest.approx(0.8) and space.position.values.tolist() == list(range(len(words)))
 
 
@@ -166,7 +166,7 @@ def test_bad_words_are_named(tiny_model, tmp_path):
         run(table.assign(text="x", position=[0, 2, 1]))
     with pytest.raises(BadStimuli, match=r"'w1': the word has \d+ tokens, which do not fit a window of 8.*larger"):
         run(table.assign(text=["a", "xylophonist" * 3, "c"]), context=8)
-    with pytest.raises(ValueError, match=r"context: got 512 tokens, but model 'llama0' takes at most 64, and pas"):
+    with pytest.raises(ValueError, match=r"context: got 512 tokens, but model 'llama' takes at most 64, and pas"):
         run(table.assign(text="the quick brown fox jumps over the lazy dog " * 3))
 
 
