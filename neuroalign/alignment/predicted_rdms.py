@@ -7,7 +7,7 @@ from neuroalign.alignment.comparison import compare
 from neuroalign.alignment.comparison_inputs import MIN_STIMULI
 from neuroalign.alignment.encode import encode
 from neuroalign.alignment.metrics import resolve_metrics
-from neuroalign.data import align, make_features, sample_dim
+from neuroalign.data import average_repetitions, make_features, sample_dim
 from neuroalign.data.scores import attrs_of, make
 from neuroalign.errors import NotAligned, collect_warnings, list_ids, warn_user
 from neuroalign.stats import LEVEL, fdr, max_permutation_p, percentile_interval, permutation_p
@@ -69,14 +69,16 @@ def encoding_rsa(features, responses: xr.DataArray, *, metric="rsa.spearman", rd
     encoding = {"metric": "r.pooled", "random_state": random_state, "device": device} | encoding
     with collect_warnings() as said:
         encoded = encode(features, responses, on_missing=on_missing, keep=("prediction",), **encoding)
-        _, observed = align(features, responses, on_missing=on_missing)
+        observed = average_repetitions(responses)
         if sample_dim(observed) != "stimulus":
             raise NotAligned(f"responses stand on {sample_dim(observed)!r}; a geometry needs stimuli.")
+        predicted = encoded["prediction"].transpose("stimulus", "space", "neuroid")
+        observed = observed.isel(stimulus=np.isin(observed["stimulus_id"].values, predicted["stimulus_id"].values))
         options = {"metric": [m.name for m in metrics], "rdm": rdm, "n_permutations": n_permutations, "ceiling": None,
                    "n_bootstraps": n_bootstraps, "keep": [k for k, n in (("null", n_permutations),
                                                                          ("bootstrap", n_bootstraps)) if n],
                    "random_state": random_state, "device": device}
-        parts = _parts(encoded, observed, options, rdm)
+        parts = _parts(encoded, predicted, observed, options, rdm)
     regions = list(dict.fromkeys(region for region, _ in parts))
     found = [_mean([_mean(p) for (r, _), p in parts.items() if r == region]) for region in regions]
     for region, mean in zip(regions, found):
@@ -93,11 +95,9 @@ def encoding_rsa(features, responses: xr.DataArray, *, metric="rsa.spearman", rd
         "p_max": "against the best of all spaces and targets of the metric under the same permutation"})
 
 
-def _parts(encoded, observed, options, rdm) -> dict:
+def _parts(encoded, predicted, observed, options, rdm) -> dict:
     """Scores of each test fold, for every region and subject that has enough neuroids."""
-    predicted = encoded["prediction"].transpose("stimulus", "space", "neuroid")
-    rows = {str(s): k for k, s in enumerate(np.asarray(predicted["stimulus_id" if "stimulus_id" in predicted.coords
-                                                                 else "stimulus"].values))}
+    rows = {str(s): k for k, s in enumerate(predicted["stimulus_id"].values)}
     order = [rows[str(s)] for s in observed["stimulus_id"].values]
     predicted = predicted.values[order]
     fold_of = np.asarray(attrs_of(encoded)["folds"]["fold_of_sample"])[order]

@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 import neuroalign as na
 from neuroalign.alignment import encoding_rsa
 from neuroalign.data import make_features, make_responses
+from neuroalign.data.scores import attrs_of
 from neuroalign.errors import NeuroalignWarning, NotAligned
 
 N = 40
@@ -71,6 +72,20 @@ def test_a_region_of_too_few_neuroids_is_left_out_by_name():
     with pytest.warns(NeuroalignWarning, match="'L of a' are left out: fewer than 3 neuroids"):
         found = encoding_rsa(x, few, n_permutations=0, device="cpu")
     assert found.target.values.tolist() == ["V"]
+
+
+def test_dropped_stimuli_are_said_once_and_take_no_part():
+    x, y = data()
+    both = slice(1, 38)
+    with pytest.warns(NeuroalignWarning) as caught:
+        found = encoding_rsa(x.isel(stimulus=slice(38)), y.isel(stimulus=slice(1, None)), n_permutations=0, n_splits=3,
+                             on_missing="drop", device="cpu")
+    said = [str(w.message) for w in caught if w.message.code == "dropped-stimuli"]
+    assert said == ["2 stimuli dropped, missing in the features: 's38', 's39'.",
+                    "1 stimuli dropped, missing in the responses: 's00'."]
+    alone = encoding_rsa(x.isel(stimulus=both), y.isel(stimulus=both), n_permutations=0, n_splits=3, device="cpu")
+    np.testing.assert_array_equal(found.score, alone.score)
+    assert attrs_of(found)["n_stimuli"] == 37
 
 
 def test_wrong_arguments_are_explained():
