@@ -139,7 +139,7 @@ def match(features, targets, on_missing: str) -> tuple[Models, Targets]:
             _, responses = align(_placeholder(features), targets, on_missing=on_missing)
             side = _response_targets(responses)
         else:
-            side = _feature_targets(as_spaces(targets), on_missing)
+            side = _feature_targets(as_spaces(targets), on_missing, also={"model RDMs": _placeholder(features)})
         found = _rdm_models(features, side), side
     elif kind == "responses":
         spaces, responses = align(features, targets, on_missing=on_missing)
@@ -166,7 +166,7 @@ def select_controls(control, features, models: Models, side: Targets, metric: st
     elif isinstance(control, xr.DataArray) and "pair" in control.dims:
         condensed = _rdm_models(control, side).condensed
     else:
-        condensed = _array_models(as_spaces(control), side.ids).dissimilarities(side.ids, metric, device)
+        condensed = _array_models(as_spaces(control), side.ids, "control").dissimilarities(side.ids, metric, device)
     values = condensed[:, positions(side.first, side.second, len(side.ids))]
     if np.isnan(values).any():
         raise ValueError("control: its dissimilarities are NaN for some of the compared pairs. Drop these stimuli.")
@@ -185,20 +185,25 @@ def _match_rdms(features, rdms, on_missing, models_are_rdms):
         if not spaces:
             raise NotAligned("features: no space given.")
         known = {f"features {name!r}": stimulus_ids(name, space) for name, space in spaces.items()}
-    keep = np.ones(len(a), bool)
+    wanted = pd.unique(np.concatenate([a, b]))
+    keep, lost, unused = np.ones(len(a), bool), [], []
     for what, have in known.items():
         here = pd.Index(pd.unique(np.asarray(have)))
-        lost = ~(np.isin(a, here) & np.isin(b, here))
-        if not lost.any():
-            continue
-        ids = pd.unique(np.concatenate([a[~np.isin(a, here)], b[~np.isin(b, here)]]))
-        if on_missing == "error" or lost.all():
-            raise NotAligned(f"RDMs and {what} do not cover the same stimuli: {list_ids(ids)} missing in {what} "
-                             f"({list_ids(here)}). Pass on_missing='drop' to use the pairs both have.")
-        warn_user(f"{int(lost.sum())} pairs dropped: {list_ids(ids)} missing in {what}.", "dropped-pairs", ids)
-        keep &= ~lost
+        there = np.isin(a, here) & np.isin(b, here)
+        missing, extra = wanted[~np.isin(wanted, here)], here[~here.isin(wanted)]
+        if not there.any() or (on_missing == "error" and (len(missing) or len(extra))):
+            place, ids = (f"{what} ({list_ids(here)})", missing) if len(missing) else ("the RDMs", extra)
+            raise NotAligned(f"RDMs and {what} do not cover the same stimuli: {list_ids(ids)} missing in {place}. Pass "
+                             "on_missing='drop' to use the pairs both have.")
+        keep, lost, unused = keep & there, [*lost, *missing], [*unused, *extra]
     if not keep.any():
         raise NotAligned("RDMs and features share no pair of stimuli.")
+    models = "model RDMs" if models_are_rdms else "features"
+    for ids, place, of in ((lost, models, f" ({int((~keep).sum())} of {len(a)} pairs)"), (unused, "target RDMs", "")):
+        ids = list(dict.fromkeys(ids))
+        if ids:
+            warn_user(f"{len(ids)} stimuli dropped{of}, missing in the {place}: {list_ids(ids)}.", "dropped-stimuli",
+                      ids)
     side = _rdm_targets(rdms.isel(pair=np.flatnonzero(keep)))
     return (_rdm_models(features, side) if models_are_rdms else _array_models(spaces, side.ids)), side
 
@@ -287,14 +292,17 @@ def _shared_ids(known, on_missing) -> np.ndarray:
     return np.asarray(shared)
 
 
-def _array_models(spaces, ids) -> Models:
+def _array_models(spaces, ids, what: str = "features") -> Models:
     arrays = []
     for name, space in spaces.items():
         have = pd.Index(stimulus_ids(name, space))
         if have.has_duplicates:
-            raise NotAligned(f"features {name!r}: stimulus_id {list_ids(have[have.duplicated()].unique())} occur "
+            raise NotAligned(f"{what} {name!r}: stimulus_id {list_ids(have[have.duplicated()].unique())} occur "
                              "more than once. Give one row a stimulus.")
         rows = have.get_indexer(ids)
+        if (rows < 0).any():
+            raise NotAligned(f"{what} {name!r}: {list_ids(ids[rows < 0])} missing, which the others have. Give all "
+                             "stimuli that are compared.")
         values = space.transpose(sample_dim(space), "feature").data
         same = len(rows) == len(have) and np.array_equal(rows, np.arange(len(rows)))
         arrays.append(values if same else values[rows])

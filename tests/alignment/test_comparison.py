@@ -270,8 +270,11 @@ def test_missing_stimuli_are_listed_or_dropped(spaces, brain):
     short = spaces[1].isel(stimulus=slice(2, None))
     with pytest.raises(NotAligned, match=r"features 'm:l2:all'.*'s00', 's01' missing.*on_missing='drop'"):
         na.compare([spaces[0], short], brain, **QUICK)
-    with pytest.warns(NeuroalignWarning, match=r"29 pairs dropped: 's00', 's01'"):
-        found = na.compare([spaces[0], short], brain, on_missing="drop", **QUICK)
+    with pytest.warns(NeuroalignWarning) as caught:
+        found = na.compare([spaces[0], short, spaces[2][2:]], brain, on_missing="drop", **QUICK)
+    assert [str(w.message) for w in caught] == [
+        "2 stimuli dropped (29 of 120 pairs), missing in the features: 's00', 's01'."]
+    assert caught[0].message.code == "dropped-stimuli" and caught[0].message.ids == ("s00", "s01")
     assert (found.n == 91).all()
     with pytest.raises(NotAligned, match=r"'m:l1:all'.*'m:l2:all'.*'s00', 's01' stand in one alone"):
         na.compare(spaces[0], short, metric="cka.debiased", **QUICK)
@@ -280,6 +283,30 @@ def test_missing_stimuli_are_listed_or_dropped(spaces, brain):
     assert dropped.n.item() == 14
     with pytest.raises(NotAligned, match="do not cover the same stimuli"):
         na.compare(space(1, ids=[f"x{k}" for k in range(5)]), brain, on_missing="drop", **QUICK)
+
+
+def test_stimuli_that_rdms_lack_are_named_too(spaces, brain):
+    few = brain.isel(pair=(brain.stimulus_a != "s03") & (brain.stimulus_b != "s03"))
+    both = [s.isel(stimulus=[k for k in range(N) if k != 3]) for s in spaces]
+    with pytest.raises(NotAligned, match=r"'s03' missing in the RDMs. Pass on_missing='drop'"):
+        na.compare(spaces, few, **QUICK)
+    with pytest.warns(NeuroalignWarning) as caught:
+        found = na.compare(spaces, few, on_missing="drop", **QUICK)
+    assert [str(w.message) for w in caught] == ["1 stimuli dropped, missing in the target RDMs: 's03'."]
+    assert caught[0].message.code == "dropped-stimuli"
+    np.testing.assert_array_equal(found.score, na.compare(both, few, **QUICK).score)
+    models = rdms(spaces)
+    with pytest.raises(NotAligned, match="'s03' missing in the RDMs"):
+        na.compare(models, few, **QUICK)
+    with pytest.raises(NotAligned, match="'s03' stand in one alone"):
+        na.compare(models, both, **QUICK)
+
+
+def test_a_control_without_some_stimuli_is_refused(spaces):
+    """Its last row would stand for the missing ones."""
+    with pytest.raises(NotAligned, match=r"control 'm:l3:all': 's14', 's15' missing"):
+        na.compare(spaces[0], spaces[1], metric="rsa.spearman.partial",
+                   control=spaces[2].isel(stimulus=slice(14)), **QUICK)
 
 
 @pytest.mark.parametrize("change, words", [
