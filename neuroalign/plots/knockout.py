@@ -22,7 +22,7 @@ MOST_PANELS = 12
 @styled
 def knockout_curves(scores: xr.Dataset, metric: str = "flow.relative", *, title: str | None = None,
                     untrained: bool | None = None) -> Figure:
-    """Draw what the probability of an answer loses, over the layers, one line an edge (or an ablated span).
+    """Draw what the probability of the predicted token loses, over the layers, one line an edge (or an ablated span).
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def knockout_curves(scores: xr.Dataset, metric: str = "flow.relative", *, title:
     if title:
         figure.suptitle(title, x=0.01, ha="left")
     figure.data = scores_.to_frame(scores.sel(metric=[metric]))
-    figure.caption = _flow_caption(about, scores)
-    figure.alt = "Change of the answer's probability over layers. " + "; ".join(said[:9]) + "."
+    figure.caption = _flow_caption(about, scores, metric)
+    figure.alt = f"{_flow_of(about, metric)} over layers. " + "; ".join(said[:9]) + "."
     return mark_untrained(figure, is_untrained(scores) if untrained is None else untrained)
 
 
@@ -197,12 +197,16 @@ def _control_caption(about: dict, kind: str) -> str:
             "times its attention.")
 
 
-def _flow_caption(about: dict, scores: xr.Dataset) -> str:
-    n = int(scores["n"].values[0])
-    said = [f"Change of the probability of the first token of the answer when a read is blocked; mean over {n} stimuli."
-            if about["analysis"] == "information_flow" else
-            f"Change of the probability of the first token of the answer when a span is replaced by its "
-            f"{about['value']}; mean over {n} stimuli."]
+def _flow_of(about: dict, metric: str) -> str:
+    """Say what changes, and of which token: what is predicted is an answer only where the right ones are known."""
+    token = "first token of the answer" if about.get("share_correct") is not None else "token that the model predicts"
+    return f"Change of the {'log ' if metric == 'flow.logp' else ''}probability of the {token}"
+
+
+def _flow_caption(about: dict, scores: xr.Dataset, metric: str) -> str:
+    when = ("a read is blocked" if about["analysis"] == "information_flow" else
+            f"a span is replaced by {'zeros' if about['value'] == 'zero' else 'its mean'}")
+    said = [f"{_flow_of(about, metric)} when {when}; mean over {int(scores['n'].values[0])} stimuli."]
     if about.get("share_correct") is not None:
         said.append(f"{about['n_answered_correctly']} of {about['n_stimuli']} were answered correctly, and only they "
                     "count.")

@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from neuroalign.data.scores import attrs_of
 from neuroalign.plots.select import Series, drawn_frame, metric_label, model_series, select, shorten
 from neuroalign.plots.style import FAINT, GREY, INK, PALETTE, Figure, grid_shape, new_figure, place_legend, styled
 
@@ -52,6 +53,7 @@ def layer_profile(scores: xr.Dataset, metric: str | None = None, targets=None, *
                          "Draw time_course(scores) or layer_time(scores).")
     series = model_series(data)
     units = [str(u) for u in data["unit"].values]
+    named = {u: _panel_title(attrs_of(scores), u) for u in units}
     rows, columns = grid_shape(len(units))
     width = 4.6 if columns == 1 else 2.35 * columns + 0.7
     figure = new_figure(width, (2.7 if columns == 1 else 2.2) * rows + 0.8)
@@ -60,7 +62,7 @@ def layer_profile(scores: xr.Dataset, metric: str | None = None, targets=None, *
     drawn = set()
     for axis, unit in zip(axes.flat, units):
         drawn |= _panel(axis, data.sel(unit=unit), series, styles, alpha)
-        axis.set_title(shorten(unit, 30 if columns == 1 else 22))
+        axis.set_title(shorten(named[unit], 30 if columns == 1 else 22))
     for axis in axes.flat[len(units):]:
         axis.set_visible(False)
     _finish_axes(axes, len(units), metric_label(data.attrs["_metric"]))
@@ -70,8 +72,15 @@ def layer_profile(scores: xr.Dataset, metric: str | None = None, targets=None, *
         figure.suptitle(title, x=0.01, ha="left")
     figure.data = drawn_frame(data)
     figure.caption = _caption(drawn, data, alpha)
-    figure.alt = _alt(data, series, units)
+    figure.alt = _alt(data, series, named)
     return figure
+
+
+def _panel_title(about: dict, unit: str) -> str:
+    """Name a panel: a target, or for a lens, which has one alone, the stimuli that count."""
+    if about.get("analysis") != "logit_lens":
+        return unit
+    return "stimuli answered correctly" if about.get("share_correct") is not None else "all stimuli"
 
 
 def _styles(series: list[Series]) -> dict:
@@ -270,14 +279,14 @@ def _caption(drawn: set, data, alpha) -> str:
     return " ".join(said)
 
 
-def _alt(data, series, units) -> str:
+def _alt(data, series, named) -> str:
     parts = []
-    for unit in units[:8]:
+    for unit, name in list(named.items())[:8]:
         top = []
         for one in series[:4]:
             score = _values(data.sel(unit=unit), one, "score").mean(1)
             if np.isfinite(score).any():
                 best = int(np.nanargmax(score))
                 top.append(f"{one.label} highest {score[best]:.2f} at depth {_depth(one)[best]:.2f}")
-        parts.append(f"{unit}: {', '.join(top)}")
+        parts.append(f"{name}: {', '.join(top)}")
     return "Lines of score against layer depth. " + "; ".join(parts) + "."

@@ -180,8 +180,9 @@ def _comparison(attrs: dict, scores) -> list[str]:
         more = len(attrs["sides"]) - len(pairs)
         said.append(f"Sides: {'; '.join(pairs)}" + (f" and {more} more." if more else "."))
     if attrs.get("analysis") == "information_flow":
+        token = "first token of the answer" if attrs.get("share_correct") is not None else "predicted token"
         said.append(f"Attention along each edge was blocked in a window of {attrs.get('window')} blocks around each "
-                    "layer, and the change of the log probability of the answer measured.")
+                    f"layer, and the change of the probability of the {token} measured.")
     if attrs.get("control"):
         control = attrs["control"]
         said.append(f"Controlled for: {_and(control) if isinstance(control, list) else control}.")

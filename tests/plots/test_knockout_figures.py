@@ -7,14 +7,14 @@ import neuroalign as na
 from neuroalign.data import scores
 
 
-def flow(analysis="information_flow", model="vlm"):
+def flow(analysis="information_flow", model="vlm", answered=True):
     rng = np.random.default_rng(0)
     edges, blocks = ["image->question", "question->last"], 6
     value = -np.abs(rng.normal(20, 10, (2, 12, 1)))
     layers = [f"lm.layers.{i}" for i in range(blocks)] * 2
     stream = [e for e in edges for _ in range(blocks)]
-    about = {"analysis": analysis, "window": 3, "how": "suffix", "value": "mean", "n_stimuli": 9, "share_correct": 0.8,
-             "n_answered_correctly": 7, "interval": "95% percentile interval over 100 resamples of stimuli",
+    known = {"share_correct": 0.8, "n_answered_correctly": 7} if answered else {}
+    about = {"analysis": analysis, "window": 3, "how": "suffix", "value": "mean", "n_stimuli": 9, **known, "interval": "95% percentile interval over 100 resamples of stimuli",
              "untrained": "random" in model}
     dims = ("metric", "space", "target")
     return scores.make({"score": (dims, value), "ci_low": (dims, value - 3), "ci_high": (dims, value + 3),
@@ -54,6 +54,30 @@ def test_curves_show_each_edge_over_blocks():
     assert "untrained: machinery only" not in (figure.get_suptitle() + figure.caption)
     twin = na.plot.knockout_curves(flow(model="vlm@random"))
     assert "untrained: machinery only" in twin.get_suptitle()
+
+
+@pytest.mark.parametrize("metric, label, quantity", [
+    ("flow.relative", "change of p(predicted token) (%)", "Change of the probability"),
+    ("flow.logp", "change of log p(predicted token) (nats)", "Change of the log probability"),
+])
+def test_what_is_drawn_is_named(metric, label, quantity):
+    figure = na.plot.knockout_curves(flow(answered=False), metric)
+    assert figure.axes[0].get_ylabel() == label
+    for said in (figure.caption, figure.alt):
+        assert said.startswith(f"{quantity} of the token that the model predicts") and "answer" not in said
+    known = na.plot.knockout_curves(flow("ablation"), metric)
+    assert known.caption.startswith(f"{quantity} of the first token of the answer when a span is replaced by its mean;")
+
+
+def test_a_lens_says_which_stimuli_it_read():
+    shape = (("metric", "space", "target"), np.ones((1, 3, 1)))
+    spaces = {"metric": ["lens.entropy"], "space": [f"vlm:l.{k}:last" for k in range(3)], "target": ["answer"],
+              "depth": ("space", [0, 0.5, 1])}
+    for share, title in ((None, "all stimuli"), (0.5, "stimuli answered correctly")):
+        lens = scores.make({"score": shape}, spaces, {"analysis": "logit_lens", "share_correct": share})
+        figure = na.plot.layer_profile(lens)
+        assert figure.axes[0].get_title(loc="left") == title and title in figure.alt
+        assert figure.axes[0].get_ylabel() == "entropy, read off this layer (bits)"
 
 
 def test_sites_show_the_difference_from_the_control():
