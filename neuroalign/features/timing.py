@@ -56,7 +56,8 @@ def events_to_samples(features: xr.DataArray, times, *, hrf: str | None = "glove
     Raises
     ------
     ValueError
-        Events without onset, events that begin after the recording has ended, features that are not finite.
+        Events without onset or with a duration below 0 (with `boxcar`: of 0), events that begin after the recording
+        has ended or leave no trace in it, features that are not finite.
 
     Examples
     --------
@@ -77,7 +78,7 @@ def events_to_samples(features: xr.DataArray, times, *, hrf: str | None = "glove
     times = _check_times(times)
     start, stop = _event_times(features, dim, at, boxcar)
     step = float(np.median(np.diff(times)))
-    _check_inside(features, dim, start, times, {"hrf": LENGTH, "mean": step, "lanczos": LOBES * step}[how])
+    _check_inside(features, dim, start, stop, times, LENGTH if hrf else LOBES * step if how == "lanczos" else step)
     if how == "lanczos":
         weights = _lanczos(start, times, step)
     elif hrf is None:
@@ -94,7 +95,8 @@ def events_to_samples(features: xr.DataArray, times, *, hrf: str | None = "glove
         series[:, first:first + step] = weights @ block
     named = {k: features.coords[k].item() if k in features.coords else default
              for k, default in (("model", "events"), ("layer", ""), ("stream", "all"), ("depth", np.nan))}
-    return make_features(series, times, dim="time", **named).assign_attrs(hrf=str(hrf), at=at, how=how)
+    return make_features(series, times, dim="time", **named).assign_attrs(
+        hrf=str(hrf), at="whole" if boxcar else at, how=how)
 
 
 def _check_times(times) -> np.ndarray:
@@ -120,6 +122,12 @@ def _event_times(features, dim, at, boxcar) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"features {features.name!r}: no {coord} for {list_ids(_ids(features, dim)[unknown])}. "
                              "Give it, or drop these events.")
     onset = found["onset"]
+    if "duration" in found:
+        short = found["duration"] <= 0 if boxcar else found["duration"] < 0
+        if short.any():
+            raise ValueError(f"features {features.name!r}: durations of {list_ids(_ids(features, dim)[short])} are "
+                             + ("not above 0 s, so these events would leave no trace. Give their durations, or take "
+                                "events for impulses (at='onset')." if boxcar else "below 0 s. Mend them."))
     if boxcar:
         return onset, onset + found["duration"]
     shift = {"onset": 0.0, "middle": 0.5, "offset": 1.0}[at]
@@ -127,9 +135,9 @@ def _event_times(features, dim, at, boxcar) -> tuple[np.ndarray, np.ndarray]:
     return moment, moment
 
 
-def _check_inside(features, dim, start, times, reach) -> None:
+def _check_inside(features, dim, start, stop, times, reach) -> None:
     late = start > times[-1] + float(np.median(np.diff(times)))
-    early = start < times[0] - reach
+    early = stop < times[0] - reach
     for outside, words in ((late, "after the recording has ended"), (early, "so long before it that they leave no "
                                                                           "trace")):
         if outside.any():

@@ -45,6 +45,17 @@ def test_boxcars_have_the_shape_of_nilearns_regressor(hrf):
     assert np.corrcoef(ours, theirs[:, 0])[0, 1] > 0.9999
 
 
+def test_a_block_that_began_long_before_the_recording_reaches_into_it():
+    from nilearn.glm.first_level import compute_regressor
+
+    times = np.arange(0.0, 60.0, 2.0)
+    block = make_features([[1.0]], ["a"], model="toy", coords={"onset": [-50.0], "duration": [70.0]})
+    got = events_to_samples(block, times, boxcar=True)
+    expected = compute_regressor(np.array([[-50.0], [70.0], [1.0]]), "glover", times, min_onset=-60)[0]
+    np.testing.assert_allclose(got.values, expected, atol=0.01)
+    assert got.attrs["at"] == "whole"
+
+
 def test_the_result_is_in_units_of_the_feature_whatever_the_oversampling():
     long = make_features([[2.0]], ["e"], model="toy", coords={"onset": [5.0], "duration": [200.0]})
     times = np.arange(0.0, 200.0, 1.0)
@@ -81,6 +92,11 @@ def test_the_published_word_rate_of_alice(mirror):
     (lambda e: e.assign_coords(onset=e.onset * 1000), {}, r"after the recording has ended.*both are in seconds"),
     (lambda e: e.assign_coords(onset=e.onset - 500), {}, r"leave no trace"),
     (lambda e: e.where(e.onset != e.onset[3]), {}, r"not finite at 'e3'"),
+    (lambda e: e.assign_coords(onset=e.onset - 8.0), {"hrf": None}, r"so long before it that they leave no trace"),
+    (lambda e: e.assign_coords(duration=e.duration.where(e.onset != e.onset[3], 0.0)), {"boxcar": True},
+     r"durations of 'e3' are not above 0 s, so these events would leave no trace.*at='onset'"),
+    (lambda e: e.assign_coords(duration=e.duration.where(e.onset != e.onset[3], -1.0)), {"at": "offset"},
+     r"durations of 'e3' are below 0 s"),
     (lambda e: e, {"hrf": "gamma"}, r"hrf: got 'gamma'.*'glover'"),
     (lambda e: e, {"at": "end"}, r"at: got 'end'.*'offset'"),
     (lambda e: e, {"times": [3.0, 2.0]}, r"expected at least two finite seconds that increase"),
