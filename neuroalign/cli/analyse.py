@@ -21,18 +21,17 @@ def encode(
     residualize: opt.Residualize = None,
     hrf: opt.Hrf = None,
     at: opt.Impulse = "onset",
-    downsample: Annotated[str | None, typer.Option(help="mean or lanczos: only bring events to the samples.")] = None,
-    delay: Annotated[list[float] | None, typer.Option(help="Seconds (repeat): responses are later than features.")]
-    = None,
-    trf: Annotated[tuple[float, float] | None, typer.Option(help="All delays from TMIN to TMAX seconds.")] = None,
+    downsample: opt.Downsample = None,
+    delays: opt.Delays = None,
+    trf: opt.Trf = None,
     high_pass: opt.HighPass = None,
     average_subjects: opt.AverageSubjects = False,
     cv: opt.Cv = "auto",
     n_splits: opt.OuterFolds = 5,
-    groups: Annotated[str | None, typer.Option(help="Coord of the responses whose values never straddle folds: word, "
-                                                    "run, film.")] = None,
-    test: Annotated[list[str] | None, typer.Option(help="With --groups: groups that are tested (repeat), the others "
-                                                        "train; instead of folds.")] = None,
+    groups: opt.Groups = None,
+    test: opt.Test = None,
+    gap: opt.Gap = None,
+    alphas: opt.Alphas = None,
     select_neuroids: opt.SelectNeuroids = None,
     reduce: opt.Reduce = None,
     nested: Annotated[bool, typer.Option("--nested", help="Choose the best layer within the training folds.")] = False,
@@ -40,10 +39,14 @@ def encode(
     by: Annotated[str | None, typer.Option(help="With r.stimulus, 2v2: coord of the neuroids that patterns are of.")]
     = None,
     permutations: opt.Permutations = 0,
-    bootstraps: Annotated[int, typer.Option(help="Resamples of held-out predictions for intervals; 0 for none.")] = 0,
+    null: Annotated[str, typer.Option(help="With --permutations: auto, shift, block or permute.")] = "auto",
+    block: opt.Block = None,
+    bootstraps: Annotated[int, typer.Option(min=0, help="Resamples of held-out predictions for the intervals.")] = 0,
     baseline: Annotated[list[str] | None, typer.Option(help="Beside the scores (repeat): drift (time alone; a time "
                                                             "series has it), shuffled (features in another order).")]
     = None,
+    keep: Annotated[list[str] | None, typer.Option(help="Also written to --out (repeat): prediction, null, fold_score, "
+                                                        "bootstrap.")] = None,
     on_missing: opt.Missing = "error",
     store: opt.Store = None,
     out: opt.Out = None,
@@ -55,35 +58,56 @@ def encode(
     """Predict responses from features (cross-validated ridge)."""
     if test and groups is None:
         raise typer.BadParameter("needs --groups, the coord that it names values of.", param_hint="--test")
+    if null != "auto" and not permutations and "shuffled" not in (baseline or ()):
+        raise typer.BadParameter("needs --permutations, their number.", param_hint="--null")
+    if keep and out is None:
+        raise typer.BadParameter("needs --out, the file that it is written to.", param_hint="--keep")
+    if nested and alphas is not None and len(alphas) < 2:
+        raise typer.BadParameter("give at least two with --nested: layers are compared by their inner folds.",
+                                 param_hint="--alphas")
     import neuroalign as na
+    from neuroalign.alignment.encoding_scores import check_kept
     from neuroalign.alignment.metrics import resolve_metrics
-    from neuroalign.alignment.splits import make_layout
-    from neuroalign.errors import check_option
+    from neuroalign.alignment.stimulus_scores import patterns_by
+    from neuroalign.cli.checks import check_encoding, check_models
     from neuroalign.recordings import prepare_responses
-    from neuroalign.stats.folds import NAMES as FOLD_NAMES
 
     # What is cheap comes first: a misspelt name is not to be found after an hour of extraction.
     kinds = {m.kind for m in resolve_metrics(metric, ("encoding", "stimulus"))} if metric else {"encoding"}
     if by is not None and kinds != {"stimulus"}:
         raise typer.BadParameter("needs --metric r.stimulus, --metric 2v2 or both.", param_hint="--by")
-    check_option("cv", cv, ("auto", *FOLD_NAMES))
+    if len(kinds) > 1:
+        raise typer.BadParameter("r.stimulus and 2v2 are scores of stimuli, the others of neuroids: ask for them in "
+                                 "two calls.", param_hint="--metric")
+    of_neuroids = {"--nested": nested, "--bootstraps": bootstraps, "--baseline": baseline, "--keep": keep}
+    for name, value in of_neuroids.items():
+        if value and kinds == {"stimulus"}:
+            raise typer.BadParameter("is of the scores of neuroids, and --metric r.stimulus and 2v2 are scores of "
+                                     "stimuli. Leave one of them out.", param_hint=name)
+    keep = check_kept(keep or (), n_permutations=permutations, n_bootstraps=bootstraps)
+    check_models(models, zoo)
+    rows = na.load_stimuli(stimuli)
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
-    if groups is not None:
-        make_layout(recorded, groups, None, None)  # names the coords that there are
-    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, outputs=tuple(outputs),
-                             store=store, device=device, random_state=random_state, quiet=quiet, zoo=zoo)
-    chosen = {"metric": tuple(metric)} if metric else {}
     options = {"nuisance": nuisance, "residualize": residualize, "hrf": hrf, "at": at, "downsample": downsample,
-               "delays": delay or None, "trf": trf, "cv": {"test": test} if test else cv,
-               "n_splits": n_splits, "groups": groups, "select_neuroids": select_neuroids, "reduce": reduce,
-               "n_permutations": permutations, "on_missing": on_missing, "device": device,
-               "random_state": random_state, **chosen}
+               "delays": delays or None, "trf": trf, "cv": {"test": test} if test else cv, "n_splits": n_splits,
+               "groups": groups, "gap": gap, "alphas": alphas, "select_neuroids": select_neuroids, "reduce": reduce,
+               "on_missing": on_missing, "device": device, "random_state": random_state}
+    testing = {"n_permutations": permutations, "null": null, "block": block}
+    extraction = {"streams": streams, "outputs": tuple(outputs), "pooling": pooling}
+    problem = check_encoding(rows, recorded, options, rows=extraction, baselines=baseline or "auto",
+                             n_bootstraps=bootstraps, **testing)
+    if problem is not None and kinds == {"stimulus"}:
+        patterns_by(problem.responses, problem.targets.usable, by)
+    features = load_features(models, rows, layers=layers, store=store, device=device, random_state=random_state,
+                             quiet=quiet, zoo=zoo, **extraction)
+    options |= testing | ({"metric": tuple(metric)} if metric else {})
     if kinds == {"stimulus"}:
         scores = na.encode_stimuli(features, recorded, by=by, **options)
     else:
-        scores = na.encode(features, recorded, ceiling=ceiling, layer="nested" if nested else "each",
-                           n_bootstraps=bootstraps, baselines=baseline or "auto", **options)
+        scores = na.encode(features, recorded, ceiling=None if residualize == "both" else ceiling,
+                           layer="nested" if nested else "each", n_bootstraps=bootstraps,
+                           baselines=baseline or "auto", keep=keep, **options)
     finish(scores, out)
 
 
@@ -102,7 +126,7 @@ def compare(
     ceiling: Annotated[str, typer.Option(help="rank or raw averaging of the subjects' RDMs.")] = "rank",
     permutations: opt.Permutations = 1000,
     on_missing: opt.Missing = "error",
-    bootstraps: Annotated[int, typer.Option(help="Resamples of stimuli and subjects; 0 for none.")] = 0,
+    bootstraps: Annotated[int, typer.Option(min=0, help="Resamples of stimuli and subjects; 0 for none.")] = 0,
     store: opt.Store = None,
     out: opt.Out = None,
     device: opt.Device = "auto",
@@ -112,18 +136,28 @@ def compare(
 ) -> None:
     """Compare the geometry of features with recorded data or other features (RSA, CKA, CCA, shape, neighbours)."""
     import neuroalign as na
+    from neuroalign.alignment.comparison import check_arguments
+    from neuroalign.alignment.comparison_inputs import match
     from neuroalign.alignment.metrics import resolve_metrics
+    from neuroalign.cli.checks import check_models, hushed, stand_in
 
     if targets is not None and responses is not None:
         raise typer.BadParameter("give --targets or --responses, not both.", param_hint="--responses")
-    chosen = {"metric": [m.name for m in resolve_metrics(metric, ("rdm", "features"))]} if metric else {}
+    metrics = resolve_metrics(metric or "rsa.spearman", ("rdm", "features"))
+    check_models(models, zoo)
+    rows = na.load_stimuli(stimuli)
     other = na.load_responses(responses) if responses else na.load_rdms(targets) if targets else None
-    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, store=store,
+    check_arguments(metrics, rdm, None, permutations, bootstraps, ceiling, (), None, other)
+    expected = stand_in(rows, streams=streams, pooling=pooling)
+    if expected:
+        with hushed():
+            match(expected, expected if other is None else other, on_missing)
+    features = load_features(models, rows, layers=layers, streams=streams, pooling=pooling, store=store,
                              device=device, random_state=random_state, quiet=quiet, zoo=zoo)
     scores = na.compare(
         features, features if other is None else other, rdm=rdm, ceiling=ceiling, n_permutations=permutations,
         n_bootstraps=bootstraps, on_missing=on_missing, device=device, random_state=random_state, progress=not quiet,
-        **chosen,
+        **({"metric": [m.name for m in metrics]} if metric else {}),
     )
     finish(scores, out)
 

@@ -25,8 +25,9 @@ def match(
     pooling: opt.Pooling = "mean",
     metric: opt.Metrics = None,
     method: Annotated[list[str] | None, typer.Option(help="affine, procrustes, local_cka (repeat).")] = None,
-    queries: Annotated[int | None, typer.Option(help="Held-out stimuli; default: a quarter, at most 500.")] = None,
-    draws: Annotated[int, typer.Option(help="Draws of anchors and queries.")] = 3,
+    queries: Annotated[int | None, typer.Option(min=2, help="Held-out stimuli; default: a quarter, at most 500.")]
+    = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of anchors and queries.")] = 3,
     on_missing: opt.Missing = "error",
     store: opt.Store = None,
     out: opt.Out = None,
@@ -36,14 +37,29 @@ def match(
     zoo: opt.Zoo = None,
 ) -> None:
     """Score all pairs of layers of two zoos: geometry, and retrieval of held-out stimuli through fitted maps."""
-    from neuroalign.alignment import search_pairs
+    import neuroalign as na
+    from neuroalign.alignment import match_spaces, search_pairs
+    from neuroalign.alignment.matching import METHODS
+    from neuroalign.alignment.metrics import resolve_metrics
+    from neuroalign.cli.checks import check_models, hushed, stand_in
     from neuroalign.data import scores as score_tools
+    from neuroalign.errors import check_option
 
+    resolve_metrics(metric or "cka.biased", ("rdm", "features"))
+    for name in method or ():
+        check_option("method", name, METHODS)
+    check_models([*models, *others], zoo)
+    other_layers, other_streams = other_layers or layers, other_streams or streams
+    rows = na.load_stimuli(stimuli)
+    other_rows = rows if other_stimuli is None else na.load_stimuli(other_stimuli)
+    expected = [stand_in(r, streams=s, pooling=pooling) for r, s in ((rows, streams), (other_rows, other_streams))]
+    if all(expected):
+        with hushed():
+            match_spaces(*expected, method="procrustes", n_queries=queries, n_draws=1, on_missing=on_missing)
     options = {"pooling": pooling, "store": store, "device": device, "random_state": random_state,
                "quiet": quiet, "zoo": zoo}
-    first = load_features(models, stimuli, layers=layers, streams=streams, **options)
-    second = load_features(others, other_stimuli or stimuli, layers=other_layers or layers,
-                           streams=other_streams or streams, **options)
+    first = load_features(models, rows, layers=layers, streams=streams, **options)
+    second = load_features(others, other_rows, layers=other_layers, streams=other_streams, **options)
     scores = search_pairs(first, second, matching={"method": method or "affine", "n_queries": queries,
                                                    "n_draws": draws}, on_missing=on_missing, device=device,
                           random_state=random_state, **({"metric": tuple(metric)} if metric else {}))
@@ -67,7 +83,7 @@ def judge(
     rdm: Annotated[str, typer.Option(help="Distance of features: cosine, correlation, euclidean or sqeuclidean.")]
     = "cosine",
     permutations: opt.Permutations = 1000,
-    bootstraps: Annotated[int, typer.Option(help="Resamples for the interval; 0 for none.")] = 0,
+    bootstraps: Annotated[int, typer.Option(min=0, help="Resamples for the interval; 0 for none.")] = 0,
     on_missing: opt.Missing = "error",
     store: opt.Store = None,
     out: opt.Out = None,
@@ -77,20 +93,29 @@ def judge(
     zoo: opt.Zoo = None,
 ) -> None:
     """Hold models against choices (2AFC, odd one out) or similarity ratings of people."""
+    import neuroalign as na
     from neuroalign.alignment import compare_ratings, odd_one_out, ratings_to_rdms, two_afc
+    from neuroalign.cli.checks import check_models, hushed, stand_in
     from neuroalign.recordings import read_ratings_table, read_triplets
 
     if (choices is None) == (ratings is None):
         raise typer.BadParameter("give --choices or --ratings, one of them.", param_hint="--choices")
     if (ratings is None) != (scale is None):
         raise typer.BadParameter("give it with --ratings, and only then: two numbers.", param_hint="--scale")
-    table = None if ratings is None else ratings_to_rdms(read_ratings_table(ratings), scale=scale)
-    call, trials = (None, None) if choices is None else _read_choices(choices, read_triplets, odd_one_out, two_afc)
-    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, store=store,
+    check_models(models, zoo)
+    if choices is None:
+        call, asked = compare_ratings, ratings_to_rdms(read_ratings_table(ratings), scale=scale)
+    else:
+        call, asked = _read_choices(choices, read_triplets, odd_one_out, two_afc)
+    rows = na.load_stimuli(stimuli)
+    options = {"rdm": rdm, "on_missing": on_missing, "random_state": random_state, "device": device}
+    expected = stand_in(rows, streams=streams, pooling=pooling)
+    if expected:
+        with hushed():
+            call(expected, asked, n_permutations=0, **options)
+    features = load_features(models, rows, layers=layers, streams=streams, pooling=pooling, store=store,
                              device=device, random_state=random_state, quiet=quiet, zoo=zoo)
-    options = {"rdm": rdm, "n_permutations": permutations, "n_bootstraps": bootstraps, "on_missing": on_missing,
-               "random_state": random_state, "device": device}
-    finish(call(features, trials, **options) if call else compare_ratings(features, table, **options), out)
+    finish(call(features, asked, n_permutations=permutations, n_bootstraps=bootstraps, **options), out)
 
 
 def _read_choices(path: Path, read_triplets, odd_one_out, two_afc):

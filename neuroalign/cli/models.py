@@ -163,12 +163,11 @@ def verify(
         raise typer.Exit(1)
 
 
-def load_features(models: list[str], stimuli: str, *, layers: list[str], quiet: bool, **options):
-    """Return the features of models on stimuli, extracted or from the store; `options` are those of `na.extract`."""
+def load_features(models: list[str], stimuli, *, layers: list[str], quiet: bool, **options):
+    """Return the features of models on a StimulusSet, extracted or from the store; `options`: those of `na.extract`."""
     import neuroalign as na
 
-    return na.extract(list(models), na.load_stimuli(stimuli), layers=layer_choice(layers), progress=not quiet,
-                      **options)
+    return na.extract(list(models), stimuli, layers=layer_choice(layers), progress=not quiet, **options)
 
 
 def _each_model(do, names: list[str]) -> list[str]:

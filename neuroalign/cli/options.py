@@ -14,6 +14,26 @@ def _scores_file(path: Path | None) -> Path | None:
     return path
 
 
+def _penalties(text: str | None) -> list[float] | None:
+    """Read ``0.1,1,10``, or ``logspace:-1:8:20`` as numpy's function of that name does."""
+    if text is None:
+        return None
+    import numpy as np
+
+    try:
+        if text.startswith("logspace:"):
+            first, last, count = text.removeprefix("logspace:").split(":")
+            alphas = np.logspace(float(first), float(last), int(count)).tolist()
+        else:
+            alphas = [float(value) for value in text.split(",")]
+    except ValueError:
+        alphas = []
+    if not alphas or not all(0 < alpha < np.inf for alpha in alphas):
+        raise typer.BadParameter(f"got {text!r}, expected numbers above 0 with commas between them, such as 0.1,1,10; "
+                                 "or logspace:-1:8:20, which are 20 from 1e-1 to 1e8.")
+    return alphas
+
+
 # Models and their features.
 Zoo = Annotated[Path | None, typer.Option("--zoo", help="A YAML file with zoo entries of your own.")]
 Models = Annotated[list[str], typer.Argument(help="Zoo id, ID@random, ID@text, folder or hub id.", show_default=False)]
@@ -39,15 +59,28 @@ SelectNeuroids = Annotated[float | None, typer.Option(help="Least reliability of
                                                            "fold.")]
 Hrf = Annotated[str | None, typer.Option(help="glover or spm: convolve events before encoding.")]
 Impulse = Annotated[str, typer.Option(help="Impulse of an event: onset, middle, offset; or whole.")]
+Downsample = Annotated[str | None, typer.Option(help="mean or lanczos: only bring events to the samples.")]
+Delays = Annotated[list[float] | None, typer.Option("--delay", help="Seconds (repeat): responses are later than "
+                                                    "features.")]
+Trf = Annotated[tuple[float, float] | None, typer.Option(help="All delays from TMIN to TMAX seconds.")]
 HighPass = Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")]
 AverageSubjects = Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")]
-Cv = Annotated[str, typer.Option(help="auto, kfold, groups, blocks, shuffled.")]
-OuterFolds = Annotated[int, typer.Option(help="Outer folds.")]
+Cv = Annotated[str, typer.Option(help="auto, kfold, groups, leave-one-group-out, blocks, shuffled.")]
+OuterFolds = Annotated[int, typer.Option(min=2, help="Outer folds.")]
+Groups = Annotated[str | None, typer.Option(help="Coord of the responses whose values never straddle folds: word, "
+                                                 "run, film.")]
+Test = Annotated[list[str] | None, typer.Option(help="With --groups: groups that are tested (repeat), the others "
+                                                     "train; instead of folds.")]
+Gap = Annotated[float | None, typer.Option(help="Seconds purged on both sides of a test block of a time series.")]
+Alphas = Annotated[str | None, typer.Option(help="Penalties: 0.1,1,10, or logspace:-1:8:20, 20 from 1e-1 to 1e8.",
+                                            callback=_penalties)]
+Block = Annotated[float | None, typer.Option(help="Seconds of a block of a time series that is permuted or "
+                                                  "resampled.")]
 Reduce = Annotated[str | None, typer.Option(help="Within training folds: pca:50, pca:0.9, random:300.")]
 
 # Scores.
 Metrics = Annotated[list[str] | None, typer.Option("--metric", help="Name in the metric registry (repeat).")]
 Missing = Annotated[str, typer.Option(help="Stimuli that one side lacks: error or drop.")]
-Permutations = Annotated[int, typer.Option(help="Size of the null; 0 for none.")]
-Bootstraps = Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.")]
+Permutations = Annotated[int, typer.Option(min=0, help="Size of the null; 0 for none.")]
+Bootstraps = Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")]
 Out = Annotated[Path | None, typer.Option(help="Write the scores here (netCDF, *.nc).", callback=_scores_file)]

@@ -20,16 +20,24 @@ def partition(
     by: Annotated[str, typer.Option(help="What a band is: space, or all spaces of one model, stream or layer.")]
     = "space",
     method: Annotated[str, typer.Option(help="banded (a penalty for each band) or ridge (one for all).")] = "banded",
-    candidates: Annotated[int, typer.Option(help="Shares of the bands that are tried.")] = 20,
+    candidates: Annotated[int, typer.Option(min=1, help="Shares of the bands that are tried.")] = 20,
     bootstraps: opt.Bootstraps = 1000,
     nuisance: opt.Nuisance = None,
     residualize: opt.Residualize = None,
     hrf: opt.Hrf = None,
     at: opt.Impulse = "onset",
+    downsample: opt.Downsample = None,
+    delays: opt.Delays = None,
+    trf: opt.Trf = None,
     high_pass: opt.HighPass = None,
     average_subjects: opt.AverageSubjects = False,
     cv: opt.Cv = "auto",
     n_splits: opt.OuterFolds = 5,
+    groups: opt.Groups = None,
+    test: opt.Test = None,
+    gap: opt.Gap = None,
+    alphas: opt.Alphas = None,
+    block: opt.Block = None,
     select_neuroids: opt.SelectNeuroids = None,
     reduce: opt.Reduce = None,
     on_missing: opt.Missing = "error",
@@ -41,27 +49,45 @@ def partition(
     zoo: opt.Zoo = None,
 ) -> None:
     """Split the variance that two to five bands of features explain into unique and shared parts."""
+    if test and groups is None:
+        raise typer.BadParameter("needs --groups, the coord that it names values of.", param_hint="--test")
     import neuroalign as na
-    from neuroalign.alignment.partition import MOST_BANDS
-    from neuroalign.errors import list_ids
+    from neuroalign.cli.checks import check_encoding, check_models
+    from neuroalign.errors import check_option
     from neuroalign.recordings import prepare_responses
 
+    _bands([], by)
+    if by == "model":
+        _check_number(models)
+    check_option("method", method, ("banded", "ridge"))
+    check_models(models, zoo)
+    rows = na.load_stimuli(stimuli)
     recorded, ceiling = prepare_responses(responses, high_pass=high_pass, average_subjects=average_subjects,
                                           random_state=random_state)
-    features = load_features(models, stimuli, layers=layers, streams=streams, pooling=pooling, outputs=tuple(outputs),
-                             store=store, device=device, random_state=random_state, quiet=quiet, zoo=zoo)
+    options = {"nuisance": nuisance, "residualize": residualize, "hrf": hrf, "at": at, "downsample": downsample,
+               "delays": delays or None, "trf": trf, "cv": {"test": test} if test else cv, "n_splits": n_splits,
+               "groups": groups, "gap": gap, "alphas": alphas, "select_neuroids": select_neuroids, "reduce": reduce,
+               "on_missing": on_missing, "device": device, "random_state": random_state}
+    extraction = {"streams": streams, "outputs": tuple(outputs), "pooling": pooling}
+    check_encoding(rows, recorded, options, rows=extraction, block=block, n_bootstraps=bootstraps)
+    features = load_features(models, rows, layers=layers, store=store, device=device, random_state=random_state,
+                             quiet=quiet, zoo=zoo, **extraction)
     bands = _bands(list(features), by)
+    _check_number(bands)
+    scores = na.partition_variance(features, recorded, bands=bands, method=method, n_candidates=candidates,
+                                   n_bootstraps=bootstraps, block=block,
+                                   ceiling=None if residualize == "both" else ceiling, **options)
+    finish(scores, out)
+
+
+def _check_number(bands) -> None:
+    from neuroalign.alignment.partition import MOST_BANDS
+    from neuroalign.errors import list_ids
+
     if not 2 <= len(bands) <= MOST_BANDS:
         raise typer.BadParameter(f"there are {len(bands)} bands ({list_ids(bands)}), expected 2 to {MOST_BANDS}. Put "
                                  "spaces together by --by model, layer or stream, or choose some by --layers.",
                                  param_hint="--by")
-    scores = na.partition_variance(
-        features, recorded, bands=bands, method=method, n_candidates=candidates,
-        n_bootstraps=bootstraps, nuisance=nuisance, residualize=residualize, hrf=hrf, at=at, cv=cv,
-        n_splits=n_splits, select_neuroids=select_neuroids, reduce=reduce, ceiling=ceiling, on_missing=on_missing,
-        device=device, random_state=random_state,
-    )
-    finish(scores, out)
 
 
 def _bands(spaces: list[str], by: str) -> dict[str, list[str]]:

@@ -12,11 +12,12 @@ from neuroalign.data import make_features
 @pytest.fixture
 def layers(monkeypatch):
     """Put features of so many layers in the place of an extraction."""
-    monkeypatch.setattr(na, "load_stimuli", lambda name: name)
+    ids = [f"s{i}" for i in range(20)]
+    monkeypatch.setattr(na, "load_stimuli", lambda name: na.StimulusSet.from_texts(["a word"] * 20, ids))
 
     def install(n):
         rng = np.random.default_rng(0)
-        common, ids = rng.standard_normal((20, 4)), [f"s{i}" for i in range(20)]
+        common = rng.standard_normal((20, 4))
         spaces = {f"m:l{k}:all": make_features(common + 0.1 * k * rng.standard_normal((20, 4)), ids, model="m",
                                                layer=f"l{k}") for k in range(n)}
         monkeypatch.setattr(na, "extract", lambda *a, **k: spaces)
@@ -26,7 +27,7 @@ def layers(monkeypatch):
 
 def compare(*metrics):
     args = [a for m in metrics for a in ("--metric", m)]
-    done = CliRunner().invoke(app, ["compare", "m", "--stimuli", "s", "--permutations", "0", *args])
+    done = CliRunner().invoke(app, ["compare", "minilm", "--stimuli", "s", "--permutations", "0", *args])
     assert done.exit_code == 0, done.output
     rows = [line.split()[:3] for line in done.output.splitlines()]
     return " ".join(done.output.split()), [tuple(row) for row in rows if row and row[0] in metrics]

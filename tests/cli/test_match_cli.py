@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import neuroalign as na
 from neuroalign.cli.main import app
 from neuroalign.data.scores import load
 
@@ -68,3 +69,32 @@ def test_wrong_options_are_explained(tmp_path):
         out = run("judge", "minilm", "--stimuli", "texts.csv", *options)
         said = f"{out.output} {out.exception}".replace("│", " ")
         assert out.exit_code != 0 and words in " ".join(said.split())
+
+
+@pytest.mark.parametrize("args,words", [
+    (("match", "minilm", "--with", "minilmm"), "Did you mean 'minilm'"),
+    (("match", "minilm", "--with", "minilm", "--with-stimuli", "captions.csv"), "no file 'captions.csv'"),
+    (("match", "minilm", "--with", "minilm", "--with-stimuli", "fewer.csv"), "'s23'"),
+    (("match", "minilm", "--with", "minilm", "--metric", "cka"), "'cka.debiased'"),
+    (("match", "minilm", "--with", "minilm", "--method", "afine"), "method: got 'afine'"),
+    (("match", "minilm", "--with", "minilm", "--queries", 20), "anchors: got 4 pairs"),
+    (("match", "minilm", "--with", "minilm", "--draws", 0), "'--draws'"),
+    (("match", "minilm", "--with", "minilm", "--on-missing", "ignore"), "on_missing: got 'ignore'"),
+    (("judge", "minilmm", "--choices", "odd.csv"), "Did you mean 'minilm'"),
+    (("judge", "minilm", "--choices", "odd.csv", "--rdm", "cosin"), "rdm: got 'cosin'"),
+    (("judge", "minilm", "--choices", "odd.csv", "--on-missing", "ignore"), "on_missing: got 'ignore'"),
+    (("judge", "minilm", "--choices", "lost.csv"), "'s99' missing"),
+    (("judge", "minilm", "--ratings", "ratings.csv", "--scale", 0, 1), "'5 (s0, s1)'"),
+    (("judge", "minilm", "--ratings", "ratings.csv", "--scale", 0, 9), "'s99'"),
+])
+def test_what_is_wrong_is_found_before_any_extraction(tmp_path, monkeypatch, args, words):
+    monkeypatch.setattr(na, "extract", lambda *a, **k: pytest.fail("extracted"))
+    write_texts(tmp_path)
+    text = (tmp_path / "texts.csv").read_text().splitlines()
+    (tmp_path / "fewer.csv").write_text("\n".join(text[:-1]))
+    (tmp_path / "odd.csv").write_text("a,b,c,odd\ns0,s1,s2,s2\n")
+    (tmp_path / "lost.csv").write_text("a,b,c,odd\ns0,s1,s99,s0\n")
+    (tmp_path / "ratings.csv").write_text("stimulus_a,stimulus_b,rating\ns0,s1,5\ns1,s2,3\ns2,s99,1\ns0,s2,0\n")
+    out = run(*args, "--stimuli", "texts.csv")
+    said = f"{out.output} {out.exception}".replace("│", " ")
+    assert out.exit_code != 0 and words in " ".join(said.split()), said
