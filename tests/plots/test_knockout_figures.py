@@ -14,8 +14,8 @@ def flow(analysis="information_flow", model="vlm", answered=True):
     layers = [f"lm.layers.{i}" for i in range(blocks)] * 2
     stream = [e for e in edges for _ in range(blocks)]
     known = {"share_correct": 0.8, "n_answered_correctly": 7} if answered else {}
-    about = {"analysis": analysis, "window": 3, "how": "suffix", "value": "mean", "n_stimuli": 9, **known, "interval": "95% percentile interval over 100 resamples of stimuli",
-             "untrained": "random" in model}
+    about = {"analysis": analysis, "window": 3, "how": "suffix", "value": "mean", "n_stimuli": 9, **known,
+             "interval": "95% percentile interval over 100 resamples of stimuli", "untrained": "random" in model}
     dims = ("metric", "space", "target")
     return scores.make({"score": (dims, value), "ci_low": (dims, value - 3), "ci_high": (dims, value + 3),
                         "n": (("target",), [7])},
