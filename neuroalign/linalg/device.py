@@ -40,12 +40,18 @@ def resolve(device: str | torch.device = "auto") -> torch.device:
 
 
 def to_tensor(array, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Copy an array to a device; a read-only memory map is read, never written."""
+    """Copy an array to a device; a read-only memory map is read, never written, and gradients are left behind."""
     if not isinstance(array, torch.Tensor):
         array = np.asarray(array)
+        if not array.dtype.isnative:  # as MATLAB, FITS and NIfTI files may hold it
+            array = array.astype(array.dtype.newbyteorder("="))
         if not array.flags.writeable or not array.flags.c_contiguous:
             array = np.array(array)
         array = torch.from_numpy(array)
+    if array.is_complex():
+        raise ValueError(f"array: got values of type {str(array.dtype).removeprefix('torch.')}, expected real numbers. "
+                         "Give real and imaginary parts side by side, or their absolute values.")
+    array = array.detach()
     # The narrower of the two types travels.
     first, then = (device, dtype) if array.dtype.itemsize <= dtype.itemsize else (dtype, device)
     return array.to(first).to(then)

@@ -42,6 +42,22 @@ def test_read_only_and_strided_arrays_are_copied(tmp_path):
     np.testing.assert_array_equal(array, np.arange(12.0).reshape(3, 4))
 
 
+@pytest.mark.parametrize("make", [
+    lambda a: a.astype(">f8"), lambda a: a.astype(">i2"), lambda a: torch.tensor(a, requires_grad=True),
+])
+def test_other_byte_orders_and_gradients_are_no_obstacle(make):
+    array = np.arange(12.0).reshape(3, 4)
+    tensor = to_tensor(make(array), torch.device("cpu"), torch.float64)
+    assert not tensor.requires_grad
+    np.testing.assert_array_equal(tensor.numpy(), array)
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.as_tensor])
+def test_complex_numbers_do_not_lose_a_part(make):
+    with pytest.raises(ValueError, match="got values of type complex128, expected real numbers"):
+        to_tensor(make(np.ones((3, 2)) * 1j), torch.device("cpu"))
+
+
 def test_chunks_fit_the_budget():
     cpu = torch.device("cpu")
     assert free_memory(cpu) > 2**20
