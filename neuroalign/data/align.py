@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuroalign.data.dims import sample_dim, validate_features, validate_rdms, validate_responses
+from neuroalign.data.dims import same_clock, sample_dim, validate_features, validate_rdms, validate_responses
 from neuroalign.errors import NotAligned, check_option, list_ids, warn_user
 
 __all__ = ["align", "align_pairs", "as_spaces", "average_repetitions"]
@@ -248,7 +248,10 @@ def _check_same_clock(name: str, space: xr.DataArray, responses: xr.DataArray) -
         if coord not in responses.coords or coord not in space.coords:
             continue
         a, b = space[coord].values, responses[coord].values
-        same = len(a) == len(b) and (np.allclose(a, b, atol=1e-6) if coord == "time" else (a == b).all())
+        same = len(a) == len(b) and (same_clock(a, b) if coord == "time" else (a == b).all())
         if not same:
             span = f"{a[0]} to {a[-1]} ({len(a)} samples) and {b[0]} to {b[-1]} ({len(b)} samples)"
             raise NotAligned(f"features {name!r} and responses differ in {coord!r}: {span}. Nothing is cut to fit.")
+    if space.sizes["time"] != responses.sizes["time"]:
+        raise NotAligned(f"features {name!r}: {space.sizes['time']} samples, the responses have "
+                         f"{responses.sizes['time']}. Nothing is cut to fit.")

@@ -19,6 +19,7 @@ __all__ = [
     "make_rdms",
     "make_responses",
     "pair_ids",
+    "same_clock",
     "sample_dim",
     "space_id",
     "validate_features",
@@ -46,6 +47,25 @@ def sample_dim(array: xr.DataArray, what: str = "array") -> str:
         raise ValueError(f"{what}: got dims {tuple(array.dims)}, expected exactly one of {', '.join(SAMPLE_DIMS)}. "
                          f"{hint}")
     return found[0]
+
+
+def same_clock(first, second) -> bool:
+    """Return whether two series of seconds are the same, to a hundredth of a step and what their types can hold.
+
+    Examples
+    --------
+    >>> same_clock([0.0, 0.1, 0.2], [0.0, 0.1, 0.3 - 0.1]), same_clock([5e3, 5e3 + 0.1], [5e3 + 0.02, 5e3 + 0.12])
+    (True, False)
+    """
+    first, second = np.asarray(first), np.asarray(second)
+    if len(first) != len(second):
+        return False
+    if not len(first):
+        return True
+    held = max((np.spacing(np.abs(t).max()) for t in (first, second) if t.dtype.kind == "f"), default=0.0)
+    first, second = first.astype(float), second.astype(float)
+    step = np.median(np.abs(np.diff(second))) if len(second) > 1 else 0.0
+    return bool((np.abs(first - second) <= max(1e-6, 0.01 * step) + held).all())
 
 
 def space_id(model: str, layer: str, stream: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuroalign.data.dims import sample_dim
+from neuroalign.data.dims import same_clock, sample_dim
 from neuroalign.errors import list_ids, warn_user
 
 __all__ = ["clean", "group_mean"]
@@ -262,8 +262,8 @@ def _check_clock(confounds: xr.DataArray, array: xr.DataArray) -> None:
         raise ValueError(f"clean: confounds have dims {confounds.dims}, expected (time, confound[, subject]).")
     if confounds.sizes["time"] != array.sizes["time"]:
         raise ValueError(f"clean: confounds have {confounds.sizes['time']} samples, the array {array.sizes['time']}.")
-    if "time" in confounds.coords and "time" in array.coords and not np.allclose(
-            confounds["time"].values, array["time"].values, atol=1e-6):
+    if "time" in confounds.coords and "time" in array.coords and not same_clock(
+            confounds["time"].values, array["time"].values):
         raise ValueError("clean: confounds and array stand on different clocks (coord 'time').")
 
 

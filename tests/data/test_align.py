@@ -114,6 +114,11 @@ def test_time_series_must_stand_on_one_clock():
     assert spaces["m::all"].sizes["time"] == found.sizes["time"] == 6
     with pytest.raises(NotAligned, match=r"differ in 'time': 0.0 to 8.0 \(5 samples\).*Nothing is cut to fit"):
         align(series(clock[:5]), series(clock, kind=make_responses))
+    with pytest.raises(NotAligned, match="differ in 'time'"):  # 20 ms, which is little beside 5,000 s
+        align(series(5e3 + np.arange(6) / 100), series(5e3 + 0.02 + np.arange(6) / 100, kind=make_responses))
+    align(series(np.float32(clock) / 3), series(clock / 3, kind=make_responses))
+    with pytest.raises(NotAligned, match="5 samples, the responses have 6. Nothing is cut to fit"):
+        align(series(clock[:5]).drop_vars("time"), series(clock, kind=make_responses))
     with pytest.raises(NotAligned, match="differ in 'run'"):
         align(series(clock, run=[1] * 6), series(clock, run=[1] * 3 + [2] * 3, kind=make_responses))
     with pytest.raises(NotAligned, match=r"responses on.*hrf='glover'.*downsample='lanczos'.*delays"):
