@@ -14,6 +14,8 @@ from neuroalign.errors import NotAligned, check_option, list_ids, suggest, warn_
 __all__ = ["Design", "EventTiming", "make_designs", "make_nuisance", "match_rows", "sample_step"]
 
 LONG = 5.0  # seconds after which the haemodynamic response peaks: a longer event is no impulse
+ROUNDED = 0.1  # share of a step by which the steps of a clock in rounded seconds may differ from it
+
 
 @dataclass(frozen=True)
 class EventTiming:
@@ -117,10 +119,13 @@ def match_rows(features, responses: xr.DataArray, timing: EventTiming, *, repeat
     if on_clock:
         align(on_clock, responses)
     for name, space in spaces.items():
-        if name not in on_clock and "onset" not in space.coords:
+        if name in on_clock:
+            continue
+        if "onset" not in space.coords:
             raise NotAligned(f"features {name!r}: no coord 'onset' (seconds) on {sample_dim(space)!r}, so the events "
                              "have no place in time. Use timed stimuli, or assign_coords(onset=('stimulus', ...)).")
-        if name not in on_clock and timing.hrf is not None and timing.at != "whole":
+        spaces[name] = space = _within_runs(name, space, responses, on_missing)
+        if timing.hrf is not None and timing.at != "whole":
             _warn_long(name, space, timing.at)
     return spaces, responses
 
@@ -169,16 +174,17 @@ def make_nuisance(nuisance, spaces, responses: xr.DataArray, timing: EventTiming
 def convolve(events: xr.DataArray, responses: xr.DataArray, timing: EventTiming) -> np.ndarray:
     """Turn events into regressors at the samples of the responses, filtered as those were.
 
-    Where both have a coord ``run``, each run is convolved by itself, on its own clock.
+    Where both have a coord ``run``, each run is convolved by itself, on its own clock. Runs are matched as text.
     """
+    events = _within_runs(str(events.name or "events"), events, responses)
     times = responses["time"].values
     if "run" not in responses.coords or "run" not in events.coords:
         series = timing.place(events, times)
     else:
-        runs, dim = responses["run"].values, sample_dim(events)
+        runs, named, dim = _runs_of(responses), _runs_of(events), sample_dim(events)
         parts = []
         for run in dict.fromkeys(runs.tolist()):
-            own = events.isel({dim: np.flatnonzero(events["run"].values == run)})
+            own = events.isel({dim: np.flatnonzero(named == run)})
             parts.append(timing.place(own, times[runs == run]))
         series = xr.concat(parts, "time", coords="minimal", compat="override")
     if "run" in responses.coords:
@@ -196,12 +202,59 @@ def filter_like(series: xr.DataArray, responses: xr.DataArray, timing: EventTimi
 
 
 def sample_step(responses: xr.DataArray) -> float:
-    """Return the seconds between samples (from ``attrs['sfreq']``, else from the clock)."""
-    if responses.attrs.get("sfreq"):
-        return 1 / float(responses.attrs["sfreq"])
+    """Return the seconds between samples.
+
+    From ``attrs['sfreq']``, but where the clock says otherwise (every fourth sample was taken since) from the clock.
+    """
+    stated = 1 / float(responses.attrs["sfreq"]) if responses.attrs.get("sfreq") else None
     if "time" in responses.coords and responses.sizes["time"] > 1:
-        return float(np.median(np.diff(responses["time"].values)))
+        step = float(np.median(np.diff(responses["time"].values)))
+        if stated is None or (step > 0 and abs(step / stated - 1) > ROUNDED):
+            return step
+    if stated is not None:
+        return stated
     raise ValueError("responses: neither attrs['sfreq'] nor a coord 'time' (seconds); the gap of folds needs one.")
+
+
+def _runs_of(array: xr.DataArray) -> np.ndarray:
+    return array["run"].values.astype(str)
+
+
+def _within_runs(name: str, events: xr.DataArray, responses: xr.DataArray, on_missing: str = "error") -> xr.DataArray:
+    """Return the events of the runs that the responses have; others are an error, or dropped with a warning.
+
+    One run on either side is the same run, whatever its name: readers call a single one 0.
+    """
+    if "run" not in events.coords:
+        return events
+    named = _runs_of(events)
+    several = len(np.unique(named)) > 1
+    if "run" not in responses.coords:
+        if several:
+            raise NotAligned(f"features {name!r}: their events are of {len(np.unique(named))} runs, but the responses "
+                             "do not say of which run their samples are. Give them a coord 'run' on 'time'.")
+        return events
+    if not several and len(np.unique(_runs_of(responses))) == 1:
+        return events.drop_vars("run")
+    lost = ~np.isin(named, _runs_of(responses))
+    if not lost.any():
+        return events
+    said = (f"{int(lost.sum())} of {len(lost)} events are of runs {list_ids(np.unique(named[lost]))}, which the "
+            f"responses do not have (they have {list_ids(dict.fromkeys(_runs_of(responses).tolist()))})")
+    if on_missing == "error" or lost.all():
+        raise NotAligned(f"features {name!r}: {said}. Name runs alike on both sides, or leave these events out.")
+    warn_user(f"features {name!r}: {said}, and are dropped.", "dropped-stimuli", named[lost])
+    return events.isel({sample_dim(events): np.flatnonzero(~lost)})
+
+
+def _in_order(events: xr.DataArray, responses: xr.DataArray) -> xr.DataArray:
+    """Sort events by run, as the responses go, and by onset: nulls permute neighbours together."""
+    order = np.argsort(events["onset"].values, kind="stable")
+    if "run" in events.coords and "run" in responses.coords:
+        place = {run: k for k, run in enumerate(dict.fromkeys(_runs_of(responses).tolist()))}
+        run = np.array([place[r] for r in _runs_of(events)[order]])
+        order = order[np.argsort(run, kind="stable")]
+    return events.isel({sample_dim(events): order})
 
 
 def _require_events(items, spaces, timing) -> None:
@@ -230,7 +283,7 @@ def _warn_long(name, space, at) -> None:
 
 def _design_maker(space, responses, nuisance, timing, lags):
     if sample_dim(responses) == "time" and sample_dim(space) != "time":
-        events = space.transpose(sample_dim(space), "feature").sortby("onset")
+        events = _in_order(space.transpose(sample_dim(space), "feature"), responses)
         return lambda: Design(convolve(events, responses, timing), nuisance, lags, events, responses, timing)
     return lambda: Design(space.transpose(sample_dim(space), "feature").data, nuisance, lags)
 
@@ -243,9 +296,7 @@ def _nuisance_block(item, spaces, responses, timing):
         name = str(item.name or "nuisance")
         own = sample_dim(item, f"nuisance {name!r}")
         if own == dim and dim == "time":
-            if item.sizes["time"] != responses.sizes["time"]:
-                raise NotAligned(f"nuisance {name!r}: {item.sizes['time']} samples, the responses have "
-                                 f"{responses.sizes['time']}. Nothing is cut to fit.")
+            align({f"nuisance {name}": item.drop_vars("run", errors="ignore")}, responses)
             return item.transpose("time", ...).values, name
         if dim == "time":
             events = item if "feature" in item.dims else item.expand_dims("feature", -1)

@@ -22,7 +22,7 @@ from neuroalign.models.adapter import TAPS, LoadedModel
 __all__ = ["estimate", "extract"]
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
-TIMING = ("onset", "duration", "since", "parent", "position")  # metadata that travels on the stimulus dim
+TIMING = ("onset", "duration", "run", "since", "parent", "position")  # metadata that travels on the stimulus dim
 
 
 def extract(models, stimuli: StimulusSet, *, layers="all", streams=None, pooling: str = "mean",

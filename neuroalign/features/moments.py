@@ -10,7 +10,7 @@ from neuroalign.errors import list_ids
 
 __all__ = ["event_coords", "mean_within", "place"]
 
-TIMING = ("onset", "duration", "parent", "position")
+TIMING = ("onset", "duration", "run", "parent", "position")
 
 
 def event_coords(events: StimulusSet | xr.DataArray) -> tuple[np.ndarray, dict]:

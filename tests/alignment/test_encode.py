@@ -9,10 +9,12 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold
 
 import neuroalign as na
+from neuroalign.alignment.designs import EventTiming, make_designs
 from neuroalign.alignment.ridge import ALPHAS
 from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of, load, save, to_frame, validate
 from neuroalign.errors import NeuroalignWarning, NotAligned
+from neuroalign.features.confounds import word_rate
 from neuroalign.features.timing import events_to_samples
 from neuroalign.stats import block_permutations, make_folds, repeat_reliability, row_permutations, shift_permutations
 
@@ -346,6 +348,69 @@ def test_each_run_has_its_own_clock():
     by_call = na.encode(events, responses, hrf="spm")
     by_hand = na.encode(make_features(series, times, model="x", dim="time", coords={"run": run}), responses)
     np.testing.assert_allclose(by_call.score, by_hand.score, atol=1e-4)
+
+
+def two_runs():
+    """Events of two runs in one table, whose clocks both begin at 0."""
+    rng, run = np.random.default_rng(5), np.repeat([1, 2], 40)
+    onset = np.concatenate([np.sort(rng.uniform(0, 110, 40)) for _ in range(2)])
+    events = make_features(rng.standard_normal((80, 1)).cumsum(0), [f"e{k}" for k in range(80)], model="toy",
+                           coords={"onset": onset, "run": run})
+    responses = make_responses(rng.standard_normal((120, 2)), np.tile(np.arange(60) * 2.0, 2), ["a", "b"], dim="time",
+                               sfreq=0.5, sample_coords={"run": np.repeat([1, 2], 60)})
+    return events, responses
+
+
+def test_every_event_finds_its_run():
+    events, responses = two_runs()
+    options = {"hrf": "glover", "groups": "run", "cv": "leave-one-group-out", "inner_cv": "loo", "baselines": ()}
+    score = na.encode(events, responses, **options).score
+    as_text = events.assign_coords(run=("stimulus", events.run.values.astype(str)))
+    np.testing.assert_array_equal(na.encode(as_text, responses, **options).score, score)
+    third = events.assign_coords(run=("stimulus", np.repeat([1, 2, 3], [40, 30, 10])))
+    with pytest.raises(NotAligned, match=r"10 of 80 events are of runs '3'.*have '1', '2'.*leave these events out"):
+        na.encode(third, responses, **options)
+    with pytest.warns(NeuroalignWarning, match="10 of 80 events are of runs '3'.*are dropped"):
+        dropped = na.encode(third, responses, on_missing="drop", **options)
+    np.testing.assert_array_equal(dropped.score, na.encode(third[:70], responses, **options).score)
+    one, alone = responses.isel(time=slice(60)), events[:40]
+    named = alone.assign_coords(run=("stimulus", ["film"] * 40))
+    np.testing.assert_array_equal(na.encode(named, one, hrf="glover").score, na.encode(alone, one, hrf="glover").score)
+    with pytest.raises(NotAligned, match="of 2 runs, but the responses do not say of which run"):
+        na.encode(events, one.drop_vars("run"), hrf="glover")
+
+
+def test_the_word_rate_of_several_runs():
+    events, responses = two_runs()
+    ones = word_rate(events)
+    by_hand = np.concatenate([events_to_samples(ones[ones.run.values == r], np.arange(60) * 2.0) for r in (1, 2)])
+    options = {"hrf": "glover", "groups": "run", "cv": "leave-one-group-out", "inner_cv": "loo", "baselines": ()}
+    given = xr.DataArray(by_hand[:, 0], dims="time", coords={"time": responses.time}, name="rate")
+    np.testing.assert_allclose(na.encode(events, responses, nuisance="word_rate", **options).score,
+                               na.encode(events, responses, nuisance=given, **options).score, atol=1e-6)
+
+
+def test_nulls_permute_the_events_of_a_run_together():
+    events, responses = two_runs()
+    order = np.argsort(events.onset.values, kind="stable")  # as a table sorted by onset alone has them
+    design = make_designs({"toy": events[order]}, responses, np.zeros((120, 0)), EventTiming("glover"))["toy"]()
+    np.testing.assert_array_equal(design.events.stimulus_id, events.stimulus_id)
+    moved = design.permuted(np.roll(np.arange(80), -5)).events
+    np.testing.assert_array_equal(moved.values[:75], events.values[5:])
+
+
+def test_nuisance_stands_on_the_clock_of_the_responses():
+    features, responses = toy(n=60, dim="time", sfreq=0.5)
+    late = xr.DataArray(np.arange(60.0) % 7, dims="time", coords={"time": responses.time + 500.0}, name="loud")
+    with pytest.raises(NotAligned, match=r"'nuisance loud' and responses differ in 'time': 500.0 to 618.0"):
+        na.encode(features, responses, nuisance=late)
+
+
+def test_the_gap_is_counted_on_the_clock_and_not_by_a_rate_that_was_true_before():
+    features, responses = toy(n=300, dim="time", sfreq=0.5)
+    stale = responses.isel(time=slice(None, None, 3))
+    told = attrs_of(na.encode(features.isel(time=slice(None, None, 3)), stale, gap=12.0))
+    assert told["folds"]["name"] == "blocks(5, gap=2)" and stale.attrs["sfreq"] == 0.5
 
 
 def test_blocks_of_stimuli_last():

@@ -64,16 +64,18 @@ def test_pooling_equals_brute_force_whatever_the_batch(minilm, sentences, tmp_pa
 
 
 def test_reads_are_memory_maps_with_the_metadata_of_the_stimuli(tiny_model, tmp_path):
-    table = pd.DataFrame({"text": ["the", "fox"], "onset": [0.5, 1.0], "duration": [0.3, 0.2]}, index=["a", "b"])
+    table = pd.DataFrame({"text": ["the", "fox"], "onset": [0.5, 1.0], "duration": [0.3, 0.2], "run": [1, 2]},
+                         index=["a", "b"])
     features = extract(tiny_model("bert"), StimulusSet(table), store=tmp_path, **QUIET)
     space = features[next(iter(features))]
     assert isinstance(space.values.base, np.memmap) and not space.values.flags.writeable
     assert space.onset.values.tolist() == [0.5, 1.0] and space.duration.values.tolist() == [0.3, 0.2]
+    assert space.run.values.tolist() == [1, 2]
     assert space.depth.item() == 0 and features.spaces.depth.iloc[-1] == 1
     (entry,) = FeatureStore(tmp_path).entries()
     opened = FeatureStore(tmp_path).open(entry.folder.name[:5])
     assert list(opened) == list(features) and opened[space.space_id.item()].identical(
-        space.drop_vars(["onset", "duration"]))
+        space.drop_vars(["onset", "duration", "run"]))
     for file in features.files.values():
         assert np.load(file, allow_pickle=False).shape == (2, 32)
 
