@@ -18,7 +18,8 @@ def permutation_p(score, null, *, alternative: str = "greater") -> np.ndarray:
     score : array of shape (...)
     null : array of shape (n_permutations, ...)
     alternative : {"greater", "less", "two-sided"}
-        two-sided counts absolute values about the mean of the null.
+        two-sided counts absolute values about the mean of the null and the score, which is one of them if nothing is
+        to be found.
 
     Returns
     -------
@@ -37,7 +38,7 @@ def permutation_p(score, null, *, alternative: str = "greater") -> np.ndarray:
     if alternative == "less":
         score, null = -score, -null
     elif alternative == "two-sided":
-        centre = np.nanmean(null, 0) if len(null) else np.zeros_like(score)
+        centre = (score + np.nansum(null, 0)) / (1 + (~np.isnan(null)).sum(0))
         score, null = np.abs(score - centre), np.abs(null - centre)
     p = (1 + at_least(null, score).sum(0)) / (1 + len(null))
     unknown = np.isnan(score) | np.isnan(null).all(0)
@@ -84,7 +85,7 @@ def max_permutation_p(score, null, *, alternative: str = "greater", axis=None) -
 
 def at_least(null, score) -> np.ndarray:
     """Whether null statistics reach a score: equal ones and NaN count; 1e-9 keeps rounding from deciding."""
-    return ~(null < score - 1e-9 * np.abs(score))
+    return ~(null < score - np.where(np.isfinite(score), 1e-9 * np.abs(score), 0))
 
 
 def fdr(p, *, method: str = "bh", axis=None) -> np.ndarray:

@@ -39,6 +39,17 @@ def test_two_sided_p_is_about_the_mean_of_the_null():
     assert permutation_p(0.4, null, alternative="two-sided") == pytest.approx(permutation_p(0.4, null) * 2, abs=0.01)
 
 
+def test_two_sided_p_holds_its_level_where_permutations_are_few():
+    # The score is one of them: about the mean of the null alone, .063 of p were at or below .05.
+    x = np.random.default_rng(0).standard_normal((20, 40000))
+    assert (permutation_p(x[0], x[1:], alternative="two-sided") <= 0.05).mean() == pytest.approx(0.05, abs=0.004)
+
+
+def test_an_infinite_score_is_reached_by_infinite_statistics_alone():
+    assert permutation_p(np.inf, np.array([1.0, 2.0, np.inf])) == 0.5
+    assert permutation_p(-np.inf, np.array([1.0, 2.0, 3.0]), alternative="less") == 0.25
+
+
 @pytest.mark.parametrize("method", ["bh", "by"])
 def test_fdr_equals_scipy_within_each_family(method):
     p = np.random.default_rng(1).uniform(size=(2, 3, 5, 4)) ** 2
