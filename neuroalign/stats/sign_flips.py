@@ -78,16 +78,15 @@ def sign_flip_test(values, *, statistic: str = "mean", alternative: str = "great
         raise ValueError(f"values: got shape {values.shape}, expected finite values of at least 2 subjects. Leave out "
                          "units that some subjects lack.")
     n, shape = len(values), values.shape[1:]
-    flat, signs = values.reshape(n, -1), draw_signs(n, n_permutations, random_state)
+    both = alternative == "two-sided"
+    flat, signs = values.reshape(n, -1), draw_signs(n, n_permutations, random_state, two_sided=both)
     null = flipped_statistic(signs, flat, statistic)
     observed = flipped_statistic(np.ones((1, n)), flat, statistic)[0]
-    side = np.abs if alternative == "two-sided" else (lambda x: x)
+    side = np.abs if both else (lambda x: x)
     extreme, largest = side(null), side(null).max(1, initial=-np.inf)[:, None]
     p, p_max = ((1 + at_least(x, side(observed)).sum(0)) / (1 + len(signs)) for x in (extreme, largest))
-    mirrored = alternative == "two-sided" and len(signs) == 2**n - 1  # flipping all is as extreme as flipping none
-    smallest = (2 if mirrored else 1) / (1 + len(signs))
-    return SignFlipTest(observed.reshape(shape), p.reshape(shape), p_max.reshape(shape), smallest,
-                        (values > 0).sum(0))
+    return SignFlipTest(observed.reshape(shape), p.reshape(shape), p_max.reshape(shape),
+                        _smallest_p(n, n_permutations, both), (values > 0).sum(0))
 
 
 def holm(p) -> np.ndarray:
@@ -119,18 +118,25 @@ def conjunction_p(p, axis: int = 0) -> np.ndarray:
     return np.asarray(p, dtype=float).max(axis)
 
 
-def draw_signs(n_subjects: int, n_permutations: int, random_state: int) -> np.ndarray:
+def draw_signs(n_subjects: int, n_permutations: int, random_state: int, *, two_sided: bool = False) -> np.ndarray:
     """Return sign flips (n_flips, n_subjects): all but the identity if they are no more than asked for, else drawn.
 
     Warns where the subjects are few.
     """
     n = n_subjects
     if n < FEW_SUBJECTS:
-        warn_user(f"{n} subjects: the smallest p is {2.0**-n:.3g}. Report each subject, and how many replicate; a "
-                  "claim about the population rests on more.", "few-subjects", count=n)
+        warn_user(f"{n} subjects: the smallest p is {_smallest_p(n, n_permutations, two_sided):.3g}. Report each "
+                  "subject, and how many replicate; a claim about the population rests on more.", "few-subjects",
+                  count=n)
     if 2**n <= n_permutations:
         return np.array(list(itertools.product((1.0, -1.0), repeat=n)))[1:]
     return child_rng(random_state, "sign-flips").choice((1.0, -1.0), size=(n_permutations, n))
+
+
+def _smallest_p(n_subjects: int, n_permutations: int, two_sided: bool) -> float:
+    if 2**n_subjects > n_permutations:
+        return 1 / (1 + n_permutations)
+    return (2 if two_sided else 1) * 2.0**-n_subjects  # flipping all is as extreme as flipping none
 
 
 def flipped_statistic(signs: np.ndarray, values: np.ndarray, statistic: str) -> np.ndarray:
@@ -141,4 +147,5 @@ def flipped_statistic(signs: np.ndarray, values: np.ndarray, statistic: str) -> 
         return mean
     squares = (values**2).mean(0)
     error = np.sqrt(np.maximum(squares - mean**2, 0) / (n - 1))
-    return np.divide(mean, error, out=np.sign(mean) * np.inf, where=error > 1e-12 * np.sqrt(squares))
+    flat = np.where(mean == 0, 0, np.copysign(np.inf, mean))
+    return np.divide(mean, error, out=flat, where=error > 1e-12 * np.sqrt(squares))

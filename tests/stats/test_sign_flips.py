@@ -54,6 +54,19 @@ def test_few_subjects_are_told_what_they_can_show():
         sign_flip_test(np.array([0.1, np.nan]))
 
 
+@pytest.mark.parametrize(("options", "smallest"), [({}, 1 / 32), ({"alternative": "two-sided"}, 1 / 16),
+                                                   ({"n_permutations": 9}, 1 / 10)])
+def test_the_smallest_p_that_is_told_is_that_of_the_test(options, smallest):
+    with pytest.warns(NeuroalignWarning, match=f"5 subjects: the smallest p is {smallest:.3g}[.] "):
+        found = sign_flip_test(np.arange(1.0, 6.0), **options)
+    assert found.smallest_p == smallest and (found.p >= smallest).all()
+
+
+def test_subjects_that_agree_to_the_last_digit_speak_for_an_effect():
+    found = sign_flip_test(np.full((6, 2), 0.25), statistic="t")  # t is infinite
+    assert (found.p == 1 / 64).all() and (found.p_max == 1 / 64).all()
+
+
 def test_holm_and_conjunction():
     p = np.array([0.02, np.nan, 0.001, 0.04, 0.03])
     order = [0.001, 0.02, 0.03, 0.04]
