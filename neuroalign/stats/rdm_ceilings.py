@@ -24,8 +24,8 @@ def rdm_ceiling(rdms, *, averaging: str = "rank", method: str = "spearman") -> t
     rdms : array of shape (n_subjects, n_pairs)
         NaN where a pair was not measured.
     averaging : {"rank", "raw"}
-        Average the ranks of each subject's dissimilarities, or the dissimilarities. Only for ranks is the upper
-        bound the best that any RDM can do, up to ties.
+        Average the ranks of each subject's dissimilarities (stretched to all pairs where some are missing), or
+        the dissimilarities. Only for ranks is the upper bound the best that any RDM can do, up to ties.
     method : {"spearman", "pearson", "cosine"}
 
     Returns
@@ -43,8 +43,10 @@ def rdm_ceiling(rdms, *, averaging: str = "rank", method: str = "spearman") -> t
     rdms = np.atleast_2d(np.asarray(rdms, np.float64))
     if len(rdms) < 2:
         return float("nan"), float("nan")
-    averaged = rank_rows(rdms).astype(np.float64) if averaging == "rank" else rdms
-    present = ~np.isnan(averaged)
+    present = ~np.isnan(rdms)
+    # Ranks of a subject with fewer pairs end sooner, and are stretched to all pairs.
+    stretch = (1 + rdms.shape[1]) / (1 + present.sum(1, keepdims=True))
+    averaged = rank_rows(rdms) * stretch if averaging == "rank" else rdms
     total, count = np.where(present, averaged, 0).sum(0), present.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         everyone = (total / count)[None]

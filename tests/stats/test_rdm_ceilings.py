@@ -61,6 +61,14 @@ def test_gaps_are_left_out_of_means_and_correlations():
     assert rdm_ceiling(rdms, averaging="raw") == pytest.approx((np.mean(lower), np.mean(upper)), abs=1e-6)
 
 
+def test_subjects_that_lack_pairs_do_not_lower_the_ceiling_of_ranks():
+    # All agree; ranks as counts gave .960 and .976, since those of a subject with few pairs end sooner.
+    rng, rdms = np.random.default_rng(0), np.tile(np.random.default_rng(1).standard_normal(190), (6, 1))
+    for row, lost in zip(rdms, (0, 20, 60, 100, 140, 170)):
+        row[rng.permutation(190)[:lost]] = np.nan
+    assert min(rdm_ceiling(rdms)) > 0.985
+
+
 def test_unrelated_subjects_have_a_lower_bound_about_zero():
     lower, upper = rdm_ceiling(np.random.default_rng(3).standard_normal((6, 2000)))
     assert abs(lower) < 0.05 < upper
