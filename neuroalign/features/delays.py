@@ -22,7 +22,7 @@ def delay(series: xr.DataArray, delays, sfreq: float | None = None) -> xr.DataAr
     delays : sequence of float
         Seconds, whole samples of the series; a negative one takes the series before its time.
     sfreq : float, optional
-        Samples a second; by default those of the clock.
+        Samples a second; by default those of the clock, and refused where the clock has others.
 
     Returns
     -------
@@ -44,6 +44,9 @@ def delay(series: xr.DataArray, delays, sfreq: float | None = None) -> xr.DataAr
     series = series.transpose("time", "feature")
     step, runs = series_clock(series)
     samples = delay_samples(delays, 1 / step if sfreq is None else sfreq)
+    if sfreq is not None and abs(sfreq * step - 1) > 0.01:
+        raise ValueError(f"sfreq: got {sfreq:g} samples a second, expected the {1 / step:.6g} of the clock: delays in "
+                         "seconds would be wrong. Leave sfreq out.")
     values = np.asarray(series.values)
     columns = np.concatenate([shift_rows(values, k, runs) for k in samples], 1)
     coords = {k: v for k, v in series.coords.items() if "feature" not in v.dims}

@@ -51,6 +51,7 @@ def test_without_runs_and_with_a_sampling_rate():
     (lambda x: x, {"delays": [0, np.nan]}, r"expected one or more seconds"),
     (lambda x: x, {"delays": [2, 2]}, r"each only once"),
     (lambda x: x, {"delays": [2], "sfreq": 0}, r"sfreq: got 0"),
+    (lambda x: x, {"delays": [2], "sfreq": 1.0}, r"sfreq: got 1 samples a second, expected the 0.5 of the clock"),
     (lambda x: x.rename(time="stimulus"), {}, r"stands on 'stimulus'.*events_to_samples"),
     (lambda x: x.drop_vars("time"), {}, r"no coord 'time'"),
     (lambda x: x.isel(time=[0, 1, 2, 5, 6, 7]), {}, r"do not follow each other by one step.*own 'run'"),
