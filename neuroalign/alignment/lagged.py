@@ -132,7 +132,7 @@ class LaggedPlan:
         fits = []
         for _, block, weights, alpha, loss in self._solve(Y, None):
             coef = np.where(block.valid, to_numpy(weights) * block.sd, np.nan)
-            intercept = block.mean - to_numpy(self._whole.mean) @ coef
+            intercept = block.mean - (to_numpy(self._whole.mean) + self._series.centers) @ coef
             loss = None if loss is None else np.where(block.valid, loss * block.sd**2, np.nan)
             fits.append((coef, intercept, np.where(block.valid, alpha, np.nan), loss))
         coef, intercept, alpha, losses = zip(*fits)

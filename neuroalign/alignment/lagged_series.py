@@ -20,11 +20,14 @@ __all__ = ["LaggedSeries", "Part", "Sums"]
 
 CHUNK = 2**17  # numbers of the delayed matrix that are made at a time: they stay in the processor's cache
 PIECES = 2**20  # numbers of pieces of the series that are transformed at a time
+CONSTANT = 1e-10  # a feature whose spread is below this share of its mean is taken for constant
 SCATTERED = 8  # rows that a stretch has at least on average, where its structure pays off
 
 
 class LaggedSeries:
     """Time series, run by run, with so many zeros between them that a window never reaches another run.
+
+    All of it, these zeros too, is less by `center`, the mean of each feature.
 
     Parameters
     ----------
@@ -46,10 +49,15 @@ class LaggedSeries:
                              "them.")
         first, last = int(samples[0]), int(samples[-1])
         before, after = max(last, 0), max(-first, 0) + 1
+        # Sums of squares would lose what is small beside the mean of a feature, so it is taken off, of the zeros, too.
+        self.center = X.mean(0)
+        X = X - self.center
+        X[:, X.std(0) <= CONSTANT * np.abs(self.center)] = 0
+        zero = np.repeat(-self.center[None], before + after, 0)
         parts, position, start = [], np.empty(len(X), int), 0
         for rows in run_rows(runs, len(X)):
             position[rows] = start + before + np.arange(len(rows))
-            parts += [np.zeros((before, X.shape[1])), X[rows], np.zeros((after, X.shape[1]))]
+            parts += [zero[:before], X[rows], zero[:after]]
             start += before + len(rows) + after
         # The window of a row goes from its longest delay to its shortest, that is, forwards in time.
         self.starts = position - last
@@ -57,6 +65,11 @@ class LaggedSeries:
         self.n, self.p, self.n_lags = len(X), X.shape[1], len(samples)
         self.buffer = torch.as_tensor(buffer, device=device)
         self.windows = self.buffer.as_strided((len(buffer) - self.n_lags + 1, self.width), (self.p, 1))
+
+    @property
+    def centers(self) -> np.ndarray:
+        """What the delayed columns are less by, shape (width,)."""
+        return np.tile(self.center, self.n_lags)
 
     @property
     def width(self) -> int:

@@ -53,8 +53,12 @@ class TRFFit:
     def predict(self, X, runs=None) -> np.ndarray:
         """Predict from a series of features (n_samples, n_features), shape (n_samples, n_targets).
 
-        `runs` as in `trf_cv`. Before its first sample, and after its last, a run is taken for zero.
+        `runs` as in `trf_cv`. Before its first sample, and after its last, a run is taken for zero. A clock of `X` must
+        have the sampling rate of the fit.
         """
+        seconds, farthest = self.weights["delay"].values, np.abs(self.samples).argmax()
+        if self.samples[farthest]:
+            _check_rate(self.samples[farthest] / seconds[farthest], runs, X=X)
         X, runs = _series_of(X, runs)
         if np.ndim(X) != 2 or np.shape(X)[1] != self.weights.sizes["feature"]:
             raise ValueError(f"X: got shape {np.shape(X)}, expected (n_samples, {self.weights.sizes['feature']} "
@@ -63,9 +67,9 @@ class TRFFit:
         # A window goes forwards in time, that is, from the longest delay to the shortest.
         ordered = self.weights.transpose("delay", "feature", "neuroid").values[::-1]
         coef = torch.as_tensor(ordered.reshape(-1, ordered.shape[-1]).copy())
-        predicted = np.empty((series.n, coef.shape[1]))
+        predicted, intercept = np.empty((series.n, coef.shape[1])), self.intercept + series.centers @ coef.numpy()
         for where, window in series.chunks(np.arange(series.n)):
-            predicted[where] = (window @ coef).numpy() + self.intercept
+            predicted[where] = (window @ coef).numpy() + intercept
         return predicted
 
 
@@ -91,7 +95,7 @@ def trf_cv(X, Y, *, tmin: float, tmax: float, sfreq: float | None = None, alphas
         How a penalty is chosen: the least mean squared error over these folds. Needed if there is more than one
         penalty; leave a gap of the longest delay between training and test rows.
     runs : array of shape (n_samples,), optional
-        Run, trial or segment of each sample; by default the coord ``run`` of `X`.
+        Run, trial or segment of each sample; by default the coord ``run`` of `X`, else of `Y`.
     standardize : bool
         Scale each feature at each delay by its standard deviation over the training rows of the fold at hand.
     device : str
@@ -109,12 +113,13 @@ def trf_cv(X, Y, *, tmin: float, tmax: float, sfreq: float | None = None, alphas
     >>> fit.weights.sel(delay=[0.1, 0.2, 0.3]).values.ravel().round(2) + 0.0
     array([ 0. ,  1. , -0.5])
     """
+    runs = _runs_of(runs, X, Y)
     if sfreq is None:
         if not isinstance(X, xr.DataArray):
             raise ValueError("sfreq: needed (samples a second) where X is no DataArray with a clock.")
-        sfreq = 1 / series_clock(X)[0]
+        sfreq = 1 / series_clock(_with_runs(X, runs))[0]
     samples = delay_range(tmin, tmax, sfreq)
-    _check_rate(sfreq, _series_of(X, runs)[1], X=X, Y=Y)
+    _check_rate(sfreq, runs, X=X, Y=Y)
     if isinstance(X, xr.DataArray) and isinstance(Y, xr.DataArray) and "neuroid" in Y.dims:
         align({"X": X}, Y)
     labels = _labels(X, Y, samples / sfreq)
@@ -189,7 +194,7 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def fit(self, X, y, runs=None):
         """Fit features (n_samples, n_features) to targets (n_samples[, n_targets]); `runs` as in `trf_cv`."""
         check_rows(X, y)
-        runs = _series_of(X, runs)[1]
+        runs = _runs_of(runs, X, y)
         samples = delay_range(self.tmin, self.tmax, self.sfreq)
         _check_rate(self.sfreq, runs, X=X, y=y)
         self.target_coords_, self._target_dims = labels_of(y)
@@ -198,7 +203,11 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                              ensure_min_samples=2)
         two = y.reshape(len(y), -1)
         alphas = ALPHAS if self.alphas is None else self.alphas
-        gap = int(np.abs(samples).max()) if self.gap is None else int(np.ceil(round(self.gap * self.sfreq, 6)))
+        longest = int(np.abs(samples).max())
+        gap = longest if self.gap is None else int(np.ceil(round(self.gap * self.sfreq, 6)))
+        if gap < longest and np.size(alphas) > 1:
+            raise ValueError(f"gap: got {self.gap:g} s, shorter than the longest delay, {longest / self.sfreq:g} s. "
+                             "Leave gap=None, or give at least as much.")
         folds = None if np.size(alphas) == 1 else make_folds(
             self.cv, len(X), n_splits=min(self.n_splits, len(X)), gap=gap, runs=runs, time_series=True,
             groups=runs if isinstance(self.cv, str) and self.cv in ("groups", "leave-one-group-out") else None)
@@ -290,11 +299,24 @@ def lag_scores(features, responses: xr.DataArray, *, tmin: float, tmax: float, g
 
 def _series_of(X, runs):
     """Return the values of a series and the run of each of its samples."""
+    runs = _runs_of(runs, X)
     if not isinstance(X, xr.DataArray):
         return X, runs
-    if runs is None and "run" in X.coords and X["run"].ndim == 1:
-        runs = X["run"].values
     return np.asarray(X.transpose("time", ...) if "time" in X.dims else X), runs
+
+
+def _runs_of(runs, *series):
+    """Return `runs`, or else the run of each sample as the first of the series says that has them."""
+    if runs is not None:
+        return runs
+    return next((a["run"].values for a in series if isinstance(a, xr.DataArray) and "run" in a.coords
+                 and a["run"].ndim == 1), None)
+
+
+def _with_runs(array: xr.DataArray, runs) -> xr.DataArray:
+    if "time" not in array.dims or np.shape(runs) != (array.sizes["time"],):
+        return array
+    return array.assign_coords(run=("time", np.asarray(runs)))
 
 
 def _check_rate(sfreq, runs, **series) -> None:
@@ -303,9 +325,7 @@ def _check_rate(sfreq, runs, **series) -> None:
         if not (isinstance(array, xr.DataArray) and "time" in array.coords and array["time"].dims == ("time",)
                 and array.sizes["time"] > 1):
             continue
-        if np.shape(runs) == (array.sizes["time"],):
-            array = array.assign_coords(run=("time", np.asarray(runs)))
-        rate = 1 / series_clock(array)[0]
+        rate = 1 / series_clock(_with_runs(array, runs))[0]
         if abs(rate / sfreq - 1) > 0.01:
             raise ValueError(f"sfreq: got {sfreq:g} samples a second, expected the {rate:.6g} of the clock of {name}: "
                              f"delays in seconds would be wrong. Set sfreq={rate:.6g}.")

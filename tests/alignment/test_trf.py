@@ -219,6 +219,19 @@ def test_penalties_and_losses_equal_those_of_the_delayed_matrix(folds, standardi
     np.testing.assert_allclose(fit.weights.values.transpose(1, 0, 2).reshape(14, 5), explicit.coef, atol=1e-5)
 
 
+def test_features_far_from_zero_keep_what_varies():
+    X, Y = series()
+    far, train, test = X + [1e6, -1e5], np.arange(30, 180), np.arange(190, 240)
+    D = np.concatenate([shift_rows(far, k) for k in range(4)], 1)
+    center = np.tile(far.mean(0), 4)
+    w, intercept = by_hand(D[train] - center, Y[train], 1.0, True)
+    plan = lagged.plan_lagged(far, np.arange(4), train=train, test=test, alphas=[1.0], device="cpu")
+    np.testing.assert_allclose(plan.predict(Y, train)[0], (D[test] - center) @ w + intercept, atol=1e-4)
+    fit = trf_cv(far, Y, tmin=0, tmax=0.3, sfreq=10, alphas=[1.0])
+    w, intercept = by_hand(D - center, Y, 1.0, True)
+    np.testing.assert_allclose(fit.predict(far), (D - center) @ w + intercept, atol=1e-4)
+
+
 def test_targets_in_chunks_and_features_without_spread(monkeypatch):
     X, Y = series()
     X = np.c_[X, np.full(240, 7.0), np.zeros(240)]
@@ -358,6 +371,30 @@ def test_the_encoder_minds_the_clock_and_labels_what_it_predicts():
     clock = np.round(np.arange(300) / 128, 3)
     rounded = xr.DataArray(features.values, dims=("time", "feature"), coords={"time": clock})
     assert TRFEncoder(0.0, 0.04, 128, [1.0]).fit(rounded, responses.values).coef_.shape == (3, 2, 6)
+
+
+def test_runs_come_from_the_responses_where_features_do_not_say():
+    features, responses = recording(runs=(130, 170))
+    running = features.drop_vars("run").assign_coords(time=np.arange(300) * 0.5)
+    followed = responses.assign_coords(time=running.time)
+    options = {"tmin": 0.0, "tmax": 2.0, "alphas": [1.0]}
+    expected = trf_cv(features, responses, **options).weights.values
+    for X, more in ((running, {}), (features.values, {"sfreq": 2})):
+        np.testing.assert_array_equal(trf_cv(X, followed, **options, **more).weights, expected)
+        fitted = TRFEncoder(0.0, 2.0, 2, [1.0]).fit(X, followed)
+        np.testing.assert_array_equal(fitted.coef_, expected.transpose(2, 0, 1))
+    again = features.drop_vars("run"), responses.values
+    np.testing.assert_array_equal(trf_cv(*again, **options, runs=features.run.values).weights, expected)
+
+
+def test_a_fit_predicts_at_its_own_rate_and_keeps_its_gap():
+    features, responses = recording()
+    fit = trf_cv(features, responses, tmin=0.0, tmax=1.0, alphas=[1.0])
+    assert fit.predict(features.values).shape == (300, 3)
+    with pytest.raises(ValueError, match="sfreq: got 2 samples a second, expected the 4 of the clock of X"):
+        fit.predict(features.assign_coords(time=features.time / 2))
+    with pytest.raises(ValueError, match="gap: got 0.5 s, shorter than the longest delay, 1 s"):
+        TRFEncoder(0.0, 1.0, 2, ALPHAS, gap=0.5).fit(features, responses)
 
 
 def test_each_delay_is_scored_by_itself():
