@@ -225,7 +225,10 @@ def zscore(responses: xr.DataArray) -> xr.DataArray:
 
 
 def resample(responses: xr.DataArray, sfreq: float) -> xr.DataArray:
-    """Bring each run to another sampling rate, with an anti-alias filter (scipy's polyphase method)."""
+    """Bring each run to another sampling rate, with an anti-alias filter (scipy's polyphase method).
+
+    Coords of `time` that are the same in a whole run (``run``, ``session``) stay; others have no value at new samples.
+    """
     from fractions import Fraction
 
     from scipy.signal import resample_poly
@@ -236,13 +239,17 @@ def resample(responses: xr.DataArray, sfreq: float) -> xr.DataArray:
         raise ValueError(f"resample: {old:g} Hz to {sfreq:g} Hz is no ratio of whole numbers below 2000; choose a near "
                          "rate.")
     parts = []
+    moved = responses.transpose("time", "neuroid")
     for rows in _runs(responses):
-        run = responses.isel(time=rows)
-        values = resample_poly(run.values.astype(np.float64), ratio.numerator, ratio.denominator, axis=0)
+        run = moved.isel(time=rows)
+        # Zeros beyond the ends would pull the ends of a signal that is not around zero (an envelope) to zero.
+        values = resample_poly(run.values.astype(np.float64), ratio.numerator, ratio.denominator, axis=0,
+                               padtype="reflect")
         coords = {k: v for k, v in run.coords.items() if "time" not in v.dims}
         times = float(run["time"][0]) + np.arange(len(values)) / sfreq
-        if "run" in run.coords:
-            coords["run"] = ("time", np.repeat(run["run"].values[:1], len(values)))
+        for name, coord in run.coords.items():
+            if name != "time" and coord.dims == ("time",) and (coord.values == coord.values[0]).all():
+                coords[name] = ("time", np.repeat(coord.values[:1], len(values)))
         parts.append(xr.DataArray(values.astype(np.float32), dims=("time", "neuroid"),
                                   coords={**coords, "time": times}, name=responses.name))
     out = xr.concat(parts, "time", coords="different", compat="equals") if len(parts) > 1 else parts[0]
@@ -300,6 +307,13 @@ def _rate(responses: xr.DataArray) -> float:
     sfreq = responses.attrs.get("sfreq")
     if not sfreq:
         raise ValueError("signals: attrs['sfreq'] (Hz) is not known; make_responses(..., sfreq=...) sets it.")
+    for rows in _runs(responses) if "time" in responses.coords else ():
+        steps = np.diff(responses["time"].values[rows].astype(float)) * sfreq
+        if len(steps) and (np.abs(steps - 1).max() > 0.5 or abs(steps.mean() - 1) > 0.01):
+            raise ValueError(f"signals: attrs['sfreq'] says {sfreq:g} Hz, but samples of a run are "
+                             f"{steps.min() / sfreq:g} to {steps.max() / sfreq:g} s apart. Set attrs['sfreq'] to the "
+                             "rate of the clock (samples were left out since?), or give each stretch without gaps its "
+                             "own 'run'.")
     return float(sfreq)
 
 

@@ -111,6 +111,25 @@ def test_resampling_keeps_what_lies_below_and_takes_what_lies_above():
     assert out.attrs["sfreq"] == 100
 
 
+def test_resampling_keeps_the_ends_the_order_of_dims_and_what_is_said_of_a_run():
+    t = np.arange(4096) / 2048
+    given = recording((100 + np.sin(2 * np.pi * 3 * t))[:, None], sfreq=2048.0).assign_coords(
+        session=("time", ["mon"] * 4096), volume=("time", np.arange(4096)))
+    out = signals.resample(given, 128)
+    np.testing.assert_allclose(out.values[:, 0], 100 + np.sin(2 * np.pi * 3 * out.time.values), atol=0.1)
+    assert set(out.session.values) == {"mon"} and "volume" not in out.coords
+    assert signals.resample(given.transpose("neuroid", "time"), 128).equals(out)
+
+
+def test_a_rate_that_the_clock_denies_is_refused(noise):
+    with pytest.raises(ValueError, match=r"attrs\['sfreq'\] says 1000 Hz, but samples of a run are 0.004 to 0.004 s"):
+        signals.band_pass(recording(noise).isel(time=slice(None, None, 4)), 5, 50)
+    holed = recording(noise).isel(time=np.r_[:1000, 1200:4000])
+    with pytest.raises(ValueError, match="0.001 to 0.201 s apart.*its own 'run'"):
+        signals.notch(holed, 60)
+    signals.notch(holed.assign_coords(run=("time", np.repeat([0, 1], [1000, 2800]))), 60)
+
+
 def test_steps_in_order_are_noted_and_checked(noise):
     steps = [("notch", {"freq": 50}), "common_average", ("resample", {"sfreq": 500})]
     out = signals.preprocess(recording(noise), steps)
