@@ -176,7 +176,8 @@ def _clock(series, path: Path) -> tuple[float, float]:
     if not len(steps) or np.abs(steps - np.median(steps)).max() > 0.5 * np.median(steps):
         raise ValueError(f"{path.name}: the samples of {series.name!r} are not evenly spaced (a gap?). Cut it into "
                          "pieces.")
-    return float(1 / np.median(steps)), float(stamps[0])
+    # The mean step: stamps in rounded seconds are off by more than a sample after many median ones.
+    return float(1 / steps.mean()), float(stamps[0])
 
 
 def _neuroids(table: pd.DataFrame, owner: str, path: Path, space: str, scale: float):

@@ -276,7 +276,10 @@ def _from_epochs(epochs, names, about, stimulus_ids) -> xr.DataArray:
     if len(stimulus_ids) != len(values):
         raise ValueError(f"stimulus_ids: got {len(stimulus_ids)} for {len(values)} epochs (after rejection).")
     more = {} if metadata is None else {c: _plain(metadata[c]) for c in metadata if c != "stimulus_id"}
-    more = {"onset": epochs.events[:, 0] / about["sfreq"], **more}
+    # Events count samples of the recording, which epochs may have fewer of since (decimate, resample).
+    rate = getattr(epochs, "_raw_sfreq", None)
+    rate = about["sfreq"] if rate is None else float(np.ravel(rate)[0])
+    more = {"onset": epochs.events[:, 0] / rate, **more}
     return _labelled(values, stimulus_ids, about, dim="presentation", sample_coords=more, time_bins=epochs.times)
 
 

@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import neuroalign as na
 from neuroalign.errors import MissingExtra
 from neuroalign.recordings import bin_events, open_bids, open_nwb
+from neuroalign.recordings.nwb import _clock
 from neuroalign.simulate.recordings import bids_ieeg, nwb_file
 
 
@@ -97,6 +100,12 @@ def test_a_stretch_of_an_nwb_file_is_scaled_to_volts(nwb):
     np.testing.assert_allclose(part, raw * 1e-6, rtol=1e-6)
     assert part.time.values[0] == 2.0 and "native_x" in part.coords and "x" not in part.coords
     assert recording.events()["duration"].to_numpy() == pytest.approx(0.5)
+
+
+def test_the_rate_of_an_nwb_file_with_rounded_time_stamps():
+    stamps = np.round(10 + np.arange(1_000_000) / 2048, 6)  # microseconds: most steps are 0.488 ms
+    sfreq, start = _clock(SimpleNamespace(rate=None, timestamps=stamps, name="x"), Path("x.nwb"))
+    assert sfreq == pytest.approx(2048, rel=1e-8) and start == 10
 
 
 def test_bad_nwb_files(nwb, tmp_path):

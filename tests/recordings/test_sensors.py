@@ -71,6 +71,8 @@ def test_epochs_keep_metadata_and_the_reasons_of_the_lost(tmp_path):
     np.testing.assert_allclose(found.time_bin.values, epochs.times)
     np.testing.assert_allclose(found, epochs.get_data(NAMES[:4]), rtol=1e-6)
     assert found.attrs["dropped"] == ["event 2: A1"]
+    fewer = epochs.copy().decimate(2)
+    assert from_mne(fewer).onset.values.tolist() == [0.5, 2.5] and fewer.info["sfreq"] == 100
     epochs.save(tmp_path / "x-epo.fif")
     np.testing.assert_allclose(from_mne(tmp_path / "x-epo.fif"), found, rtol=1e-6)
     ids = from_mne(epochs, stimulus_ids=["x", "y"]).stimulus_id.values.tolist()
