@@ -176,7 +176,7 @@ def average_repetitions(responses: xr.DataArray, min_reps: int = 1) -> xr.DataAr
     -------
     DataArray (stimulus, ...)
         With the coord ``n_repetitions``, and the coords that all presentations of each stimulus share (its film, its
-        category; not onset and duration); stimuli in order of first appearance.
+        category; onset and duration only where no stimulus was shown twice); stimuli in order of first appearance.
     """
     validate_responses(responses)
     if sample_dim(responses) != "presentation":
@@ -202,9 +202,10 @@ def average_repetitions(responses: xr.DataArray, min_reps: int = 1) -> xr.DataAr
 def _shared_coords(responses, codes, kept) -> dict:
     """Return the coords that are the same for all presentations of each stimulus, one value a stimulus."""
     first = np.unique(codes, return_index=True)[1]
-    found = {}
+    found, once = {}, len(first) == len(codes)
     for name, coord in responses.coords.items():
-        if coord.dims == ("presentation",) and name not in ("presentation", "stimulus_id", "onset", "duration"):
+        of_one = name in ("onset", "duration") and not once
+        if coord.dims == ("presentation",) and name not in ("presentation", "stimulus_id") and not of_one:
             values = coord.values
             if (values == values[first][codes]).all():
                 found[name] = ("stimulus", values[first][kept])

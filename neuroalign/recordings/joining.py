@@ -22,7 +22,8 @@ def join(recordings: Mapping[str, xr.DataArray], along: str = "presentation") ->
     along : {"presentation", "time", "neuroid"}
         ``"presentation"``: rows of stimuli or presentations below one another, with the coord ``session``; a
         stimulus that was shown in several sessions has several presentations. ``"time"``: continuous runs below
-        one another; their names become ``SESSION:RUN``. ``"neuroid"``: neuroids side by side, with the coord
+        one another. The names of runs become ``SESSION:RUN``, also of presentations with an ``onset``: each session
+        has a clock of its own. ``"neuroid"``: neuroids side by side, with the coord
         ``subject``, for rows that are the same in all.
 
     Returns
@@ -79,20 +80,23 @@ def _rows(parts: dict) -> xr.DataArray:
     parts = _same_neuroids(parts)
     moved = {n: r.rename({"stimulus": "presentation"}).drop_vars("presentation") if "stimulus" in r.dims else r
              for n, r in parts.items()}
-    return _concat([r.assign_coords(session=("presentation", np.full(r.sizes["presentation"], n)))
-                    for n, r in moved.items()], "presentation")
+    return _concat([_in_session(r, n, "presentation") for n, r in moved.items()], "presentation")
 
 
 def _runs(parts: dict) -> xr.DataArray:
     wrong = [name for name, r in parts.items() if sample_dim(r) != "time"]
     if wrong:
         raise ValueError(f"join: {list_ids(wrong)} do not stand on 'time'; join them along='presentation'.")
-    renamed = []
-    for name, r in _same_neuroids(parts).items():
-        runs = r["run"].values.astype(str) if "run" in r.coords else np.full(r.sizes["time"], "0")
-        renamed.append(r.assign_coords(run=("time", [f"{name}:{k}" for k in runs]),
-                                       session=("time", np.full(len(runs), name))))
-    return _concat(renamed, "time")
+    return _concat([_in_session(r, n, "time") for n, r in _same_neuroids(parts).items()], "time")
+
+
+def _in_session(r: xr.DataArray, name: str, dim: str) -> xr.DataArray:
+    """Say of which session samples are, and name their runs after it, if they are timed."""
+    r = r.assign_coords(session=(dim, np.full(r.sizes[dim], name)))
+    if dim == "presentation" and "onset" not in r.coords and "run" not in r.coords:
+        return r
+    runs = r["run"].values.astype(str) if "run" in r.coords else np.full(r.sizes[dim], "0")
+    return r.assign_coords(run=(dim, [f"{name}:{k}" for k in runs]))
 
 
 def _side_by_side(parts: dict) -> xr.DataArray:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from neuroalign.data import average_repetitions, make_responses
+from neuroalign.alignment import encode
+from neuroalign.data import average_repetitions, make_features, make_responses
+from neuroalign.data.scores import attrs_of
 from neuroalign.recordings import join
 
 
@@ -22,8 +24,19 @@ def test_films_join_along_presentation():
     np.testing.assert_array_equal(both[2:].sel(neuroid="A1"), second.sel(neuroid="A1"))
     assert "cut" not in both.coords and both.onset.values.tolist() == [1, 2, 5, 6]
     assert both.attrs["dropped"] == ["x: bad"] and both.attrs["units"] == "V"
+    assert both.run.values.tolist() == ["ants:0"] * 2 + ["bees:0"] * 2
     mean = average_repetitions(both)
+    assert "onset" not in mean.coords
     np.testing.assert_allclose(mean.sel(stimulus="b", neuroid="A1"), (first[1, 0] + second[0, 1]) / 2, rtol=1e-6)
+
+
+def test_joined_films_are_time_series_with_a_clock_each():
+    onsets = {"onset": np.arange(30) * 0.5, "run": np.zeros(30, int)}
+    both = join({name: film([f"{name}#{k}" for k in range(30)], 1, sample_coords=onsets) for name in ("ants", "bees")})
+    assert dict.fromkeys(both.run.values.tolist()) == {"ants:0": None, "bees:0": None}
+    features = make_features(np.random.default_rng(3).standard_normal((60, 2)), both.stimulus_id.values, model="m")
+    folds = attrs_of(encode(features, both.isel(time_bin=0), n_splits=3, gap=1.0))["folds"]
+    assert folds["name"] == "blocks(3, gap=1.0)" and folds["n_purged"] == [2, 4, 2]
 
 
 def test_runs_join_along_time():
