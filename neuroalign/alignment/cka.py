@@ -12,7 +12,7 @@ from neuroalign.alignment.cka_kernels import (
     rbf_kernel,
     unit_kernels,
 )
-from neuroalign.alignment.label_null import permuted_products
+from neuroalign.alignment.label_null import part_of, permuted_products
 from neuroalign.errors import check_option
 from neuroalign.linalg import resolve, rows_per_chunk, to_numpy
 
@@ -138,7 +138,7 @@ def cka_grid(xs, ys, *, estimator: str = "debiased", kernel: str = "linear", dev
 
 
 def cka_null(xs, ys, permutations, *, estimator: str = "debiased", kernel: str = "linear", weights=None,
-             device="auto") -> np.ndarray:
+             device="auto", tick=lambda share: None) -> np.ndarray:
     """CKA with the stimuli of `xs` permuted, the same way for all of them.
 
     Parameters
@@ -147,6 +147,8 @@ def cka_null(xs, ys, permutations, *, estimator: str = "debiased", kernel: str =
     permutations : int array of shape (n_permutations, n_stimuli)
     weights : array of shape (n_cells, len(ys)), optional
         Means over `ys` (subjects) to return instead of each.
+    tick : callable
+        Told which share of all was just done.
 
     Returns
     -------
@@ -164,19 +166,21 @@ def cka_null(xs, ys, permutations, *, estimator: str = "debiased", kernel: str =
     step = rows_per_chunk(8 * n * n, device)
     for start in range(0, len(xs), step):
         part = [unit_kernels(make(x, device).square(), estimator) for x in xs[start:start + step]]
-        out[:, start:start + step] = permuted_products(to_numpy(torch.cat(part)), vectors, first, second,
-                                                       permutations, device)
+        out[:, start:start + step] = permuted_products(to_numpy(torch.cat(part)), vectors, first, second, permutations,
+                                                       device, tick=part_of(tick, len(part) / len(xs)))
     return out
 
 
-def cka_subsamples(xs, ys, indices, *, estimator: str = "debiased", kernel: str = "linear",
-                   device="auto") -> np.ndarray:
+def cka_subsamples(xs, ys, indices, *, estimator: str = "debiased", kernel: str = "linear", device="auto",
+                   tick=lambda n: None) -> np.ndarray:
     """CKA of subsamples of the stimuli (none twice); the width of a Gaussian kernel is that of all stimuli.
 
     Parameters
     ----------
     xs, ys : sequence of arrays of shape (n_stimuli, n_features)
     indices : int array of shape (n_resamples, size)
+    tick : callable
+        Told how many resamples were just done.
 
     Returns
     -------
@@ -193,6 +197,7 @@ def cka_subsamples(xs, ys, indices, *, estimator: str = "debiased", kernel: str 
         a, b = (torch.stack([unit_kernels(k.square(part), estimator).flatten(1) for k in side], 1)
                 for side in (left, right))
         out[start:start + step] = to_numpy(a @ b.transpose(1, 2))
+        tick(len(part))
     return out
 
 

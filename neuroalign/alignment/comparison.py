@@ -9,7 +9,7 @@ from neuroalign.alignment import rsa
 from neuroalign.alignment.comparison_inputs import Models, Targets, match, select_controls, target_kind
 from neuroalign.alignment.metrics import Metric, resolve_metrics
 from neuroalign.alignment.rdm import DISTANCES
-from neuroalign.alignment.similarity import draw_null, measure_grid, measure_null, measure_subsamples
+from neuroalign.alignment.similarity import draw_null, measure_grid, measure_null, measure_subsamples, progress_bar
 from neuroalign.data.scores import make
 from neuroalign.errors import check_counts, check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve
@@ -69,7 +69,7 @@ def compare(features, targets, *, metric=("rsa.spearman",), rdm: str = "correlat
     random_state : int
     device : str
     progress : bool
-        Show a progress bar for each null, and half samples, of two arrays that take longer than two seconds.
+        Show a progress bar for each null, and for half samples of two arrays, that take longer than two seconds.
 
     Returns
     -------
@@ -143,7 +143,8 @@ def _rdm_part(metric: Metric, models: Models, side: Targets, settings) -> dict:
     if metric.name == "rsa.spearman":
         part |= rsa.rdm_ceilings(side, settings["rdm"], settings["ceiling"], device)
     if settings["permutations"] is not None:
-        part["null"] = rsa.rdm_null(problem, settings["permutations"])
+        with progress_bar(f"{metric.name}: null", settings["progress"]) as bar:
+            part["null"] = rsa.rdm_null(problem, settings["permutations"], bar.update)
     if settings["n_bootstraps"] and metric.method in rsa.SUBSAMPLED:
         drawn = _half_samples(side, settings)
         part |= _jackknife(part["score"], rsa.subsample_scores(problem, drawn), side)

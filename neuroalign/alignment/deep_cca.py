@@ -168,12 +168,16 @@ def deep_score(x, y, device) -> float:
     return float(deep_null(x, y, np.arange(len(x))[None], device)[0])
 
 
-def deep_null(x, y, permutations, device) -> np.ndarray:
+def deep_null(x, y, permutations, device, tick=lambda n: None) -> np.ndarray:
     """Scores with the stimuli of x in other orders, everything fitted again: shape (n_permutations,)."""
     x, y = np.asarray(x), np.asarray(y)
     if not (_usable(x, device) and _usable(y, device)):
         return np.full(len(permutations), np.nan)
-    return np.array([held_out_deep_cca(x[o], y, device=device).score for o in permutations])
+    found = np.empty(len(permutations))
+    for k, order in enumerate(permutations):
+        found[k] = held_out_deep_cca(x[order], y, device=device).score
+        tick(1)
+    return found
 
 
 @dataclass(frozen=True)

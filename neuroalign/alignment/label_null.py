@@ -12,12 +12,13 @@ from neuroalign.linalg import rows_per_chunk, to_numpy, to_tensor
 from neuroalign.stats.correlations import unit_rows, valid_patterns
 from neuroalign.stats.rank_agreement import order_codes, tau_of_codes
 
-__all__ = ["label_null", "permuted_products", "restrict_permutations", "tau_null"]
+__all__ = ["label_null", "part_of", "permuted_products", "restrict_permutations", "tau_null"]
 
 _FEW = 64  # vectors up to which copying whole matrices costs less than looking pairs up
 
 
-def label_null(squares, first, second, rows, weights, method, permutations, device, *, controls=None, names=()):
+def label_null(squares, first, second, rows, weights, method, permutations, device, *, controls=None, names=(),
+               tick=lambda share: None):
     """Null distribution of weighted means of RDM correlations.
 
     Parameters
@@ -37,6 +38,8 @@ def label_null(squares, first, second, rows, weights, method, permutations, devi
         RDMs regressed out of both sides; they keep their labels, as the targets do.
     names : sequence of str
         Names of the spaces, for the warning.
+    tick : callable
+        Told which share of all was just done.
 
     Returns
     -------
@@ -58,12 +61,13 @@ def label_null(squares, first, second, rows, weights, method, permutations, devi
             usable = (a >= 0) & (b >= 0)
             out[:, spaces] = _null_of_complete(
                 inner, a[usable], b[usable], rows[:, usable], weights, method,
-                restrict_permutations(permutations, kept), device, None if controls is None else controls[:, usable])
+                restrict_permutations(permutations, kept), device, None if controls is None else controls[:, usable],
+                part_of(tick, len(spaces) / len(squares)))
     _warn_broken(broken, names)
     return out
 
 
-def tau_null(squares, first, second, rows, weights, permutations, *, names=()) -> np.ndarray:
+def tau_null(squares, first, second, rows, weights, permutations, *, names=(), tick=lambda share: None) -> np.ndarray:
     """Null distribution of weighted means of Kendall's tau-a; arguments and result as for `label_null`."""
     out = np.full((len(permutations), len(squares), len(weights)), np.nan)
     broken = []
@@ -84,11 +88,13 @@ def tau_null(squares, first, second, rows, weights, permutations, *, names=()) -
             for k, order in enumerate(orders):
                 moved = inner[order[a], order[b]]
                 out[k, s] = weights @ [tau_of_codes(moved[t], y) if len(y) > 2 else 0.0 for t, y in codes]
+                tick(1 / (len(orders) * len(squares)))
     _warn_broken(broken, names)
     return out
 
 
-def permuted_products(squares, vectors, first, second, permutations, device, transform=None) -> np.ndarray:
+def permuted_products(squares, vectors, first, second, permutations, device, transform=None,
+                      tick=lambda share: None) -> np.ndarray:
     """Inner products of permuted square matrices with fixed vectors over pairs.
 
     Parameters
@@ -99,13 +105,15 @@ def permuted_products(squares, vectors, first, second, permutations, device, tra
     permutations : int array of shape (n_permutations, n)
     transform : callable, optional
         Applied to the permuted rows, array of shape (k, n_pairs), before the product.
+    tick : callable
+        Told which share of all was just done.
 
     Returns
     -------
     float64 array of shape (n_permutations, n_spaces, n_vectors)
     """
     if transform is None and device.type == "cpu" and len(vectors) <= _FEW:
-        return _taken_products(squares, vectors, first, second, permutations)
+        return _taken_products(squares, vectors, first, second, permutations, tick)
     n = squares.shape[1]
     flat = to_tensor(np.ascontiguousarray(squares.reshape(len(squares), n * n)), device)
     right = to_tensor(vectors, device).T
@@ -121,6 +129,7 @@ def permuted_products(squares, vectors, first, second, permutations, device, tra
             if transform is not None:
                 moved = to_tensor(transform(to_numpy(moved)), device)
             out[start:start + step, k] = to_numpy(moved @ right)
+            tick(len(part) / (len(order) * len(flat)))
     return out
 
 
@@ -135,6 +144,11 @@ def restrict_permutations(permutations: np.ndarray, kept: np.ndarray) -> np.ndar
     if len(kept) == permutations.shape[1]:
         return permutations
     return np.argsort(np.argsort(permutations[:, kept], axis=1), axis=1)
+
+
+def part_of(tick, share: float):
+    """Return what is told which share of a part was just done, and tells `tick` which share of all that is."""
+    return lambda done: tick(done * share)
 
 
 def orthonormal_rows(units: np.ndarray) -> np.ndarray:
@@ -158,10 +172,11 @@ def _warn_broken(broken, names):
                   "no-label-null", ids)
 
 
-def _null_of_complete(squares, first, second, rows, weights, method, permutations, device, controls):
+def _null_of_complete(squares, first, second, rows, weights, method, permutations, device, controls, tick):
     n = squares.shape[1]
     total = np.zeros((len(permutations), len(squares), len(weights)))
     for group, valid in valid_patterns(rows):
+        own = part_of(tick, len(group) / len(rows))
         if valid.sum() < 3:
             continue  # such rows have no score either; the caller gives them no weight
         a, b = first[valid], second[valid]
@@ -177,9 +192,9 @@ def _null_of_complete(squares, first, second, rows, weights, method, permutation
         else:
             prepared, transform = squares, lambda moved: unit_rows(moved, method)
         if basis is None:
-            total += _cheaper_side(prepared, share, a, b, permutations, device, transform, every_pair)
+            total += _cheaper_side(prepared, share, a, b, permutations, device, transform, every_pair, own)
             continue
-        both = permuted_products(prepared, np.concatenate([share, basis]), a, b, permutations, device, transform)
+        both = permuted_products(prepared, np.concatenate([share, basis]), a, b, permutations, device, transform, own)
         left = np.sqrt(np.maximum(1 - (both[..., len(share):] ** 2).sum(-1, keepdims=True), 0))
         with np.errstate(invalid="ignore", divide="ignore"):
             total += np.where(left > 1e-3, both[..., :len(share)] / left, np.nan)
@@ -195,16 +210,17 @@ def _weighted(weights, rows):
     return csr_array(weights.astype(np.float32)) @ rows
 
 
-def _cheaper_side(squares, vectors, first, second, permutations, device, transform, every_pair):
+def _cheaper_side(squares, vectors, first, second, permutations, device, transform, every_pair, tick):
     """Permute whichever side has fewer matrices: permuting one is permuting the other by the inverse."""
     if not every_pair or len(vectors) >= len(squares):
-        return permuted_products(squares, vectors, first, second, permutations, device, transform)
+        return permuted_products(squares, vectors, first, second, permutations, device, transform, tick)
     n = squares.shape[1]
     turned = np.zeros((len(vectors), n, n), np.float32)
     turned[:, first, second] = vectors
     turned[:, second, first] = vectors
     inverse = np.argsort(permutations, axis=1)
-    return permuted_products(turned, squares[:, first, second], first, second, inverse, device).transpose(0, 2, 1)
+    return permuted_products(turned, squares[:, first, second], first, second, inverse, device,
+                             tick=tick).transpose(0, 2, 1)
 
 
 def _unit_squares(squares, first, second, method):
@@ -215,7 +231,7 @@ def _unit_squares(squares, first, second, method):
     return out
 
 
-def _taken_products(squares, vectors, first, second, permutations):
+def _taken_products(squares, vectors, first, second, permutations, tick):
     """As `permuted_products`: whole matrices are permuted by rows, then columns, without an index of pairs."""
     n = squares.shape[1]
     placed = np.zeros((len(vectors), n, n), np.float32)
@@ -230,6 +246,7 @@ def _taken_products(squares, vectors, first, second, permutations):
             for order, space in zip(part, moved):
                 np.take(matrix[order], order, axis=1, out=space, mode="clip")
             out[start:start + step, k] = (torch.from_numpy(moved[:len(part)]).view(len(part), n * n) @ right).numpy()
+            tick(len(part) / (len(permutations) * len(squares)))
     return out
 
 

@@ -16,6 +16,7 @@ from neuroalign.alignment.comparison_inputs import match
 from neuroalign.alignment.feature_basis import check_pair, host_of
 from neuroalign.alignment.metrics import get_metric
 from neuroalign.alignment.retrieval import chance_level, matching_accuracy, retrieval_ranks, warn_few
+from neuroalign.alignment.similarity import progress_bar
 from neuroalign.data.scores import make
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve, thread_limit, to_numpy
@@ -33,7 +34,8 @@ MIN_ANCHORS = 12
 def match_spaces(features, others, *, method: str | Sequence[str] = "affine", n_queries: int | None = None,
                  n_anchors: int | None = None, n_components: int | Sequence[int] | None = COMPONENTS,
                  reg: float | Sequence[float] = SHRINKAGE, n_draws: int = 3, n_permutations: int = 0,
-                 on_missing: str = "error", keep=(), random_state: int = 0, device="auto") -> xr.Dataset:
+                 on_missing: str = "error", keep=(), random_state: int = 0, device="auto",
+                 progress: bool = True) -> xr.Dataset:
     """Match held-out stimuli between spaces through a subspace fitted on anchors.
 
     Parameters
@@ -59,6 +61,8 @@ def match_spaces(features, others, *, method: str | Sequence[str] = "affine", n_
         Scores of each draw, and the null.
     random_state : int
     device : str
+    progress : bool
+        Show a progress bar for permutations that take longer than two seconds.
 
     Returns
     -------
@@ -106,8 +110,9 @@ def match_spaces(features, others, *, method: str | Sequence[str] = "affine", n_
         null = None
         if n_permutations:
             orders = row_permutations(len(side.ids), n_permutations, random_state=random_state)
-            null = np.array([[[np.mean([_score_draw(a, HeldOutRows(b.rows[order], True), *d, tops, options)[0]
-                                        for d in draws], axis=0) for b in right] for a in left] for order in orders])
+            with progress_bar("matching: null", progress, len(orders) * len(left) * len(right)) as bar:
+                null = np.array([[[_mean_of_draws(a, HeldOutRows(b.rows[order], True), draws, tops, options, bar)
+                                   for b in right] for a in left] for order in orders])
     chosen = {f"{a} x {b}": {m: [c[k] for _, c in cell] for k, m in enumerate(methods)}
               for a, row in zip(models.names, grid) for b, cell in zip(side.names, row)}
     attrs = {"chosen": chosen, "n_anchors": len(draws[0][0]), "n_queries": len(draws[0][1]), "n_draws": n_draws,
@@ -254,6 +259,12 @@ def _score_draw(a, b, anchors, queries, tops, options) -> tuple[np.ndarray, list
         ranks = [retrieval_ranks(s) for s in (similarity, similarity.T)]
         out.append([matching_accuracy(similarity), *(np.mean([r <= k for r in ranks]) for k in tops)])
     return np.array(out), chosen
+
+
+def _mean_of_draws(a, b, draws, tops, options, bar) -> np.ndarray:
+    found = np.mean([_score_draw(a, b, *d, tops, options)[0] for d in draws], axis=0)
+    bar.update()
+    return found
 
 
 def _choose(a, b, anchors, methods, n_components, reg, random_state) -> list[tuple]:

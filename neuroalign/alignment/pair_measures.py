@@ -57,7 +57,8 @@ def _clouds(x, y, seeds, device, tick=lambda n: None):
     if not basis.usable or other is None:
         return np.full(len(seeds), np.nan)
     n, out = len(x), np.empty(len(seeds))
-    step = rows_per_chunk(64 * n * n, device, limit=2**27)
+    # Few at a time on the CPU, where they take long, so that a progress bar moves.
+    step = rows_per_chunk(64 * n * n, device, limit=2**21 if device.type == "cpu" else 2**27)
     for start in range(0, len(seeds), step):
         drawn = [np.random.default_rng(s).standard_normal((n, basis.rank)) for s in seeds[start:start + step]]
         clouds = torch.stack([mean_one_distances(d * to_numpy(basis.singular), device) for d in drawn])
@@ -85,7 +86,7 @@ def _partners(x, y, device):
 
 
 PAIRS: dict[str, PairMeasure] = {
-    "cca.deep": PairMeasure(deep_cca.deep_score, deep_cca.deep_null),
+    "cca.deep": PairMeasure(deep_cca.deep_score, deep_cca.deep_null, ticks=True),
     "bures": PairMeasure(_shared(distributions.bures_distance), _shared(distributions.bures_swaps)),
     "wasserstein.sliced": PairMeasure(_shared(distributions.sliced_wasserstein), _shared(distributions.sliced_swaps)),
     "gw.distance": PairMeasure(_distance, _clouds, ticks=True),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from neuroalign.alignment.label_null import label_null, orthonormal_rows, residual_rows, tau_null
+from neuroalign.alignment.label_null import label_null, orthonormal_rows, part_of, residual_rows, tau_null
 from neuroalign.alignment.metrics import Metric
 from neuroalign.alignment.rdm import positions, square
 from neuroalign.alignment.rdm_bootstrap import bootstrap_rdms
@@ -95,21 +95,26 @@ def correlate_with_rows(problem: RdmProblem) -> np.ndarray:
     return out
 
 
-def rdm_null(problem: RdmProblem, permutations) -> np.ndarray:
-    """Scores with the models' stimulus labels permuted, shape (n_permutations, n_spaces, n_cells)."""
+def rdm_null(problem: RdmProblem, permutations, tick=lambda share: None) -> np.ndarray:
+    """Scores with the models' stimulus labels permuted, shape (n_permutations, n_spaces, n_cells).
+
+    `tick` is told which share of all was just done.
+    """
     problem = _whitened(problem)  # whitening and a permutation of the stimuli may change places
     known = ~np.isnan(problem.weights).any(1)
     out = np.full((len(permutations), len(problem.models), len(problem.weights)), np.nan)
     step = rows_per_chunk(12 * problem.n_stimuli**2, problem.device, limit=2**30)
     for start in range(0, len(problem.models), step):
         part = slice(start, start + step)
+        said = {"names": problem.names[part],
+                "tick": part_of(tick, len(problem.models[part]) / len(problem.models))}
         if problem.method == "tau_a":
             out[:, part, known] = tau_null(square(problem.condensed[part]), problem.first, problem.second, problem.rows,
-                                           problem.weights[known], permutations, names=problem.names[part])
+                                           problem.weights[known], permutations, **said)
             continue
         out[:, part, known] = label_null(
             square(problem.condensed[part]), problem.first, problem.second, problem.rows, problem.weights[known],
-            problem.method, permutations, problem.device, controls=problem.controls, names=problem.names[part])
+            problem.method, permutations, problem.device, controls=problem.controls, **said)
     return out
 
 

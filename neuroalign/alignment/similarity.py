@@ -17,7 +17,7 @@ from neuroalign.alignment.pair_measures import PAIRS
 from neuroalign.linalg import rows_per_chunk, to_numpy
 from neuroalign.stats import child_rng
 
-__all__ = ["MEASURES", "draw_null", "measure_grid", "measure_null", "measure_subsamples"]
+__all__ = ["MEASURES", "draw_null", "measure_grid", "measure_null", "measure_subsamples", "progress_bar"]
 
 
 PATIENCE = 2.0  # seconds before a progress bar is shown
@@ -41,6 +41,9 @@ class Measure:
         Whether the score is meaningless for any data of these sizes.
     least : int
         Stimuli needed.
+    at_once : int
+        Bytes of orders that are scored together at most, on the CPU: few where each takes long, so that a progress bar
+        moves.
     """
 
     prepare: Callable
@@ -49,6 +52,7 @@ class Measure:
     compact: bool = True
     degenerate: Callable | None = None
     least: int = 4
+    at_once: int = 2**27
 
 
 def _left_bytes(a, b):
@@ -104,7 +108,8 @@ MEASURES: dict[str, Measure] = {
     "cka.minibatch": Measure(cka_minibatch.BatchedRows.of, cka_minibatch.minibatch_score, _batch_bytes, least=4),
     "units.one_to_one": Measure(unit_matching.UnitRows.of, unit_matching.one_to_one_score, _unit_bytes, compact=False,
                                 least=15),
-    "units.soft": Measure(unit_matching.UnitRows.of, unit_matching.soft_score, _unit_bytes, compact=False, least=15),
+    "units.soft": Measure(unit_matching.UnitRows.of, unit_matching.soft_score, _unit_bytes, compact=False, least=15,
+                          at_once=2**22),
 }
 # CKA of whole matrices has a null and subsamples of its own.
 _CKA = {"debiased": {"estimator": "debiased"}, "biased": {"estimator": "biased"}, "rbf": {"kernel": "rbf"}}
@@ -171,8 +176,9 @@ def measure_null(method: str, xs, ys, permutations, *, weights, device, progress
     float64 array of shape (n_permutations, len(xs), n_cells)
     """
     if method in _CKA:
-        return cka.cka_null(xs, ys, permutations, **_CKA[method], weights=weights, device=device)
-    with _bar(f"{method}: null", len(permutations) * len(xs) * len(ys), progress) as bar:
+        with progress_bar(f"cka.{method}: null", progress) as bar:
+            return cka.cka_null(xs, ys, permutations, **_CKA[method], weights=weights, device=device, tick=bar.update)
+    with progress_bar(f"{method}: null", progress, len(permutations) * len(xs) * len(ys)) as bar:
         if method in PAIRS:
             values = np.array([[_pair_null(PAIRS[method], x, y, permutations, device, bar) for y in ys] for x in xs])
             return np.moveaxis(values, 2, 0) @ weights.T
@@ -181,7 +187,8 @@ def measure_null(method: str, xs, ys, permutations, *, weights, device, progress
         values = np.full((len(permutations), len(left), len(right)), np.nan)
         orders = torch.as_tensor(np.asarray(permutations), dtype=torch.int64, device=device)
         for i, a in enumerate(left):
-            step = rows_per_chunk(max(measure.size(a, b) for b in right), device, limit=2**27)
+            limit = measure.at_once if _device_of(a).type == "cpu" else 2**27
+            step = rows_per_chunk(max(measure.size(a, b) for b in right), device, limit=limit)
             for start in range(0, len(orders), step):
                 moved = a.take(orders[start:start + step].to(_device_of(a)))
                 for j, b in enumerate(right):
@@ -193,8 +200,9 @@ def measure_null(method: str, xs, ys, permutations, *, weights, device, progress
 def measure_subsamples(method: str, xs, ys, indices, *, device, progress: bool = False) -> np.ndarray:
     """Scores of subsamples of the stimuli (none twice), shape (n_resamples, len(xs), len(ys))."""
     if method in _CKA:
-        return cka.cka_subsamples(xs, ys, indices, **_CKA[method], device=device)
-    with _bar(f"{method}: half samples", len(indices), progress) as bar:
+        with progress_bar(f"cka.{method}: half samples", progress, len(indices)) as bar:
+            return cka.cka_subsamples(xs, ys, indices, **_CKA[method], device=device, tick=bar.update)
+    with progress_bar(f"{method}: half samples", progress, len(indices)) as bar:
         return _subsamples(method, xs, ys, indices, device, bar)
 
 
@@ -226,8 +234,13 @@ def _pair_null(measure, x, y, draws, device, bar):
     return found
 
 
-def _bar(what: str, total: int, progress: bool) -> tqdm:
-    return tqdm(total=total, desc=what, disable=not progress, delay=PATIENCE, dynamic_ncols=True)
+def progress_bar(what: str, progress: bool, total: int | None = None) -> tqdm:
+    """Return a bar that shows after two seconds and is told how many of a total are done, or which share of all."""
+    if total is None:  # rounded shares may sum to a trifle more than 1
+        style = {"total": 1 + 1e-9, "bar_format": "{l_bar}{bar}| {elapsed}<{remaining}"}
+    else:
+        style = {"total": total}
+    return tqdm(desc=what, disable=not progress, delay=PATIENCE, dynamic_ncols=True, **style)
 
 
 def _measure(method: str, n: int) -> Measure:

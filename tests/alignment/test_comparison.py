@@ -285,6 +285,18 @@ def test_missing_stimuli_are_listed_or_dropped(spaces, brain):
         na.compare(space(1, ids=[f"x{k}" for k in range(5)]), brain, on_missing="drop", **QUICK)
 
 
+@pytest.mark.parametrize("metric", ["rsa.spearman", "rsa.tau_a", "cka.debiased", "cka.rbf"])
+def test_a_long_null_shows_which_share_is_done(metric, spaces, monkeypatch, capsys):
+    monkeypatch.setattr("neuroalign.alignment.similarity.PATIENCE", 0)
+    silent = na.compare(spaces, spaces, metric=metric, progress=False, **QUICK)
+    assert capsys.readouterr().err == ""
+    shown = na.compare(spaces, spaces, metric=metric, **QUICK)
+    assert f"{metric}: null: 100%" in capsys.readouterr().err
+    np.testing.assert_array_equal(shown.p, silent.p)
+    na.compare(spaces, spaces, metric=metric, n_bootstraps=6, **QUICK)
+    assert ("half samples: 100%" in capsys.readouterr().err) == metric.startswith("cka")
+
+
 def test_stimuli_that_rdms_lack_are_named_too(spaces, brain):
     few = brain.isel(pair=(brain.stimulus_a != "s03") & (brain.stimulus_b != "s03"))
     both = [s.isel(stimulus=[k for k in range(N) if k != 3]) for s in spaces]

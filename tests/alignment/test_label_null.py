@@ -53,6 +53,25 @@ def test_null_equals_a_loop_whichever_side_is_permuted(method, n_spaces, n_rows,
                                atol=1e-5)
 
 
+@pytest.mark.parametrize("few", [64, 0])
+@pytest.mark.parametrize("change", ["nothing", "one target", "gaps in targets", "a model without a stimulus",
+                                    "controls", "tau_a"])
+def test_shares_done_sum_to_all(change, few, monkeypatch):
+    monkeypatch.setattr(label_null_module, "_FEW", few)
+    models, rows, told = rdm_rows(3), rdm_rows(1 if change == "one target" else 4, 1), []
+    if change == "gaps in targets":
+        rows[0, :3] = np.nan
+    if change == "a model without a stimulus":
+        models[0, (FIRST == 2) | (SECOND == 2)] = np.nan
+    args = square(models), FIRST, SECOND, rows, np.eye(len(rows))
+    if change == "tau_a":
+        label_null_module.tau_null(*args, permutations(), tick=told.append)
+    else:
+        label_null(*args, "spearman", permutations(), CPU, tick=told.append,
+                   controls=rdm_rows(2, 3) if change == "controls" else None)
+    assert sum(told) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("method", REFERENCE)
 def test_null_of_a_pair_list_looks_up_pairs_that_nobody_judged(method):
     squares = square(rdm_rows(2))

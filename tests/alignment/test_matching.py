@@ -205,3 +205,14 @@ def test_nan_constant_and_non_square_input_is_explained():
         match_rows(np.ones((20, 3)), y[:20], np.ones((5, 3)), y[20:25])
     with pytest.raises(ValueError, match=r"got shape \(3, 4\), expected a square"):
         retrieval_ranks(np.zeros((3, 4)))
+
+
+def test_a_long_null_shows_how_far_it_is(monkeypatch, capsys):
+    x, y = labelled(*(v[:80] for v in planted()))
+    monkeypatch.setattr("neuroalign.alignment.similarity.PATIENCE", 0)
+    options = {"n_permutations": 4, "n_components": 3, "reg": 0.1, "n_draws": 1, "device": "cpu"}
+    silent = match_spaces(x, [y, x], progress=False, **options)
+    assert capsys.readouterr().err == ""
+    shown = match_spaces(x, [y, x], **options)
+    assert "matching: null: 100%" in (said := capsys.readouterr().err) and "8/8" in said
+    np.testing.assert_array_equal(shown.p, silent.p)

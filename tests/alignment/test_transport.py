@@ -1,6 +1,7 @@
 """Sinkhorn and Gromov-Wasserstein against linear programmes, closed forms, enumeration and POT where installed."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 import neuroalign as na
-from neuroalign.alignment import gromov_wasserstein
+from neuroalign.alignment import gromov_wasserstein, similarity
 from neuroalign.alignment import pair_measures as pair_module
-from neuroalign.alignment.similarity import draw_null
 from neuroalign.alignment.transport import (
     gromov_wasserstein_value,
     mean_one_distances,
@@ -115,7 +115,7 @@ def test_compare_finds_shared_geometry_without_labels():
 
 
 def test_clouds_have_the_covariance_of_the_model_and_differ():
-    seeds = draw_null("clouds", np.zeros((4, 12), int), 0)
+    seeds = similarity.draw_null("clouds", np.zeros((4, 12), int), 0)
     x, y = spaces(12)
     null = pair_module.PAIRS["gw.distance"].null(x, y, seeds, CPU)
     assert len(set(null.round(9))) == 4 and (null > 0).all()
@@ -154,3 +154,20 @@ def test_a_long_null_shows_how_far_it_is(metric, monkeypatch, capsys):
     monkeypatch.setattr("neuroalign.alignment.similarity.PATIENCE", 600)
     na.compare([x, y], z, **options)
     assert capsys.readouterr().err == ""  # nothing about what is quick
+
+
+@pytest.mark.parametrize("measure, n", [("gw.distance", 60), ("units.soft", 100)])
+def test_a_slow_null_moves_its_bar_in_small_steps(measure, n, monkeypatch):
+    """A thousand draws at once would take minutes before the bar shows."""
+    told, rows = [], np.zeros((n, 50))
+    if measure == "units.soft":
+        slow = similarity.MEASURES[measure]
+        monkeypatch.setitem(similarity.MEASURES, measure,
+                            replace(slow, score=lambda a, b: told.append(len(a.rows)) or torch.zeros(len(a.rows))))
+        orders = np.tile(np.arange(n), (1000, 1))
+        similarity.measure_null(measure, [rows], [rows], orders, weights=np.eye(1), device=CPU)
+    else:
+        monkeypatch.setattr(pair_module, "gromov_wasserstein_plan", lambda a, b: a)
+        x = np.random.default_rng(0).standard_normal((n, 3))
+        pair_module.PAIRS[measure].null(x, x, np.arange(1000), CPU, told.append)
+    assert sum(told) == 1000 and max(told) <= 16
