@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from neuroalign.linalg import eigh_psd, second_moment
-from neuroalign.linalg.gram import CONSTANT
+from neuroalign.linalg import centred_moment, eigh_psd, fold_scale
 
 __all__ = ["DualGram", "PrimalGram", "Spectrum"]
 
@@ -70,9 +69,7 @@ class _BandGram:
         self.slices, self.train, self.test, self._design = slices, train, test, design
         part = design[train]
         self.mean = part.mean(0)
-        spread = (part - self.mean).square().mean(0).sqrt()
-        factor = 1 / spread.clamp_min(CONSTANT) if standardize else torch.ones_like(spread)
-        self.scale = torch.where(spread <= CONSTANT, 0.0, factor) if standardize else factor
+        self.scale = fold_scale(part, self.mean, standardize)
         self._build(part, (design[test] - self.mean) * self.scale, total)
 
 
@@ -80,8 +77,7 @@ class PrimalGram(_BandGram):
     """The Gram matrix of features, for fewer features than rows."""
 
     def _build(self, part, rows, total):
-        moment = second_moment(self._design, self.train, total) - len(part) * torch.outer(self.mean, self.mean)
-        self.gram = moment * self.scale[:, None] * self.scale
+        self.gram = centred_moment(self._design, self.train, part, self.mean, self.scale, total)
         self.rows = rows
 
     size = property(lambda self: len(self.gram), doc="Unknowns of a target.")

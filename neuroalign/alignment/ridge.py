@@ -34,12 +34,14 @@ from neuroalign.linalg import (
     surely_needs_float64,
     thread_limit,
     to_numpy,
+    widest,
 )
 
 __all__ = ["ALPHAS", "RidgeFit", "RidgePlan", "add_squared_errors", "centre_of", "operations", "plan_ridge", "ridge_cv"]
 
 ALPHAS = np.logspace(-1, 6, 15)
 CACHE = 2**24  # bytes of targets that go together on a processor: more would leave its cache at every penalty
+SMALL_ERROR = 0.01  # share of the variance: sums of float32 tell smaller errors to fewer than four digits
 SMALL = 2**18  # numbers that stay in the processor's cache: below, penalties go together rather than one by one
 
 
@@ -137,11 +139,14 @@ class RidgePlan:
     alphas : array of shape (n_alphas,)
     solver : str
         "primal" or "dual", and the dtype of the decomposition.
+    n_samples, n_features : int
+        Of the training rows.
     """
 
     alphas: np.ndarray
     solver: str
     n_samples: int
+    n_features: int
     _inner: tuple
     _whole: Eigenbasis
     _loo: bool
@@ -185,7 +190,7 @@ class RidgePlan:
     def predict_with_loss(self, Y, rows=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `predict`, and the inner error of each target at its best penalty, as a share of its variance.
 
-        NaN where there was no choice, of one penalty.
+        NaN where there was no choice, of one penalty, and for targets that hold NaN or are constant.
         """
         n_targets = np.shape(Y)[1]
         prediction = empty_like_targets(Y, len(self._whole.rows))
@@ -195,7 +200,7 @@ class RidgePlan:
             prediction[:, part] = block.restore(self._whole.rows @ weights, prediction)
             best_alpha[part] = np.where(block.valid, self.alphas[to_numpy(best)], np.nan)
             if loss is not None:
-                least[part] = to_numpy(loss.amin(0))
+                least[part] = np.where(block.valid, to_numpy(loss.amin(0)), np.nan)
         return prediction, best_alpha, least
 
     def fit(self, Y) -> RidgeFit:
@@ -289,7 +294,7 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
     dual = solver == "dual" or (solver == "auto" and p > n)
     if dual and not axes:
         return _plan_streaming(X, X_test, alphas, folds, standardize, device, loo)
-    for dtype in (torch.float32, torch.float64):
+    for dtype in _precisions(loo, device):
         design, shift, factor = prepare_design(X, X_test, standardize, device, dtype)
         if dtype == torch.float32 and surely_needs_float64(design[:n], alphas.min()):
             continue
@@ -303,9 +308,10 @@ def plan_ridge(X, X_test=None, *, alphas=ALPHAS, inner_folds=None, standardize: 
         train, test = (torch.as_tensor(i, device=device) for i in (train, test))
         inner.append((eigenbasis(design[:n], train, test, total=total, **options), train, test))
     options["kernel"] = None if n_test or kernel is None else options["kernel"]
-    whole = eigenbasis(design, index[:n], index[n:], total=None if n_test else total, axes=axes, **options)
+    whole = eigenbasis(design, index[:n], index[n:], total=None if n_test else total, axes=axes,
+                       dtype=_precisions(loo, device)[0], **options)
     name = f"{'dual' if dual else 'primal'}, {_name_of(dtype)} decomposition"
-    return RidgePlan(alphas, name, n, tuple(inner), whole, loo, shift, factor)
+    return RidgePlan(alphas, name, n, p, tuple(inner), whole, loo, shift, factor)
 
 
 def _plan_streaming(X, X_test, alphas, folds, standardize, device, loo) -> RidgePlan:
@@ -313,7 +319,7 @@ def _plan_streaming(X, X_test, alphas, folds, standardize, device, loo) -> Ridge
     n, n_all = len(X), len(X) + (0 if X_test is None else len(X_test))
     rows = torch.arange(n_all, device=device)
     pairs = [tuple(torch.as_tensor(i, device=device) for i in pair) for pair in folds] + [(rows[:n], rows[n:])]
-    for dtype in (torch.float32, torch.float64):
+    for dtype in _precisions(loo, device):
         kernels = [FoldKernel(train, test, standardize, dtype) for train, test in pairs]
         for _, block, _, _ in read_blocks(X, X_test, standardize, device, dtype):
             for kernel in kernels:
@@ -321,24 +327,36 @@ def _plan_streaming(X, X_test, alphas, folds, standardize, device, loo) -> Ridge
         if not needs_float64(kernels[-1].gram, alphas.min()):
             break
     name = f"dual, {_name_of(dtype)} decomposition"
-    *inner, whole = [kernel_eigenbasis(kernel) for kernel in kernels]
-    return RidgePlan(alphas, name, n, tuple((basis, *pair) for basis, pair in zip(inner, pairs)), whole, loo)
+    *inner, whole = [kernel_eigenbasis(kernel, _precisions(loo, device)[0]) for kernel in kernels]
+    inner = tuple((basis, *pair) for basis, pair in zip(inner, pairs))
+    return RidgePlan(alphas, name, n, X.shape[1], inner, whole, loo)
 
 
 def add_squared_errors(total, basis, projected, target, alphas):
     """Add the squared errors of every penalty: one product of matrices a penalty, in the smaller size."""
     filters = 1 / (basis.values + torch.as_tensor(alphas, dtype=target.dtype, device=target.device)[:, None])
     if len(basis.rows) <= len(basis.values):
-        for k, shrinking in enumerate(filters):
-            residual = torch.addmm(target, basis.rows * shrinking, projected, alpha=-1)
-            total[k] += residual.square_().sum(0)
+        total += _squared_residuals(basis.rows, filters, projected, target)
         return
-    total += target.square().sum(0) - 2 * filters @ ((basis.rows.T @ target) * projected)
+    size = target.square().sum(0)
+    errors = size - 2 * filters @ ((basis.rows.T @ target) * projected)
     gram = basis.rows.T @ basis.rows
     at_once = max(1, SMALL // max(1, projected.numel()))
     for k in range(0, len(filters), at_once):
         shrunk = filters[k:k + at_once, :, None] * projected
-        total[k:k + at_once] += (shrunk * (gram @ shrunk)).sum(1)
+        errors[k:k + at_once] += (shrunk * (gram @ shrunk)).sum(1)
+    # Errors much smaller than the targets are a difference of sums, and rounding what is left of it.
+    small = torch.nonzero(errors.amin(0) < SMALL_ERROR * size).ravel()
+    if len(small):
+        errors[:, small] = _squared_residuals(basis.rows, filters, projected[:, small], target[:, small])
+    total += errors
+
+
+def _squared_residuals(rows, filters, projected, target):
+    errors = torch.empty(len(filters), target.shape[1], dtype=target.dtype, device=target.device)
+    for k, shrinking in enumerate(filters):
+        errors[k] = torch.addmm(target, rows * shrinking, projected, alpha=-1).square_().sum(0)
+    return errors
 
 
 def centre_of(shift, factor, mean) -> torch.Tensor:
@@ -351,6 +369,12 @@ def _shared_grams(design, n, dual, standardize):
         # With standardisation each fold needs its own; this one then only tells the size of the eigenvalues.
         return None, design[:n] @ design[:n].T
     return second_moment(design[:n], torch.arange(n, device=design.device)), None
+
+
+def _precisions(loo, device) -> tuple[torch.dtype, ...]:
+    """Return the types to decompose in, until one does; the first is that of the basis and of what is done in it."""
+    # What is left of one where a row nearly predicts itself has few digits in float32.
+    return (widest(device),) if loo else (torch.float32, torch.float64)
 
 
 def _name_of(dtype) -> str:

@@ -1,6 +1,6 @@
 """What a ridge regression is given: features read by blocks of columns, targets by blocks, and their checks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ class TargetBlock:
             wide, mean = torch.where(finite, wide, 0.0), torch.where(finite, mean, 0.0)
         centred = wide - mean
         sd = (_sum_of_squares(centred) / len(centred)).sqrt()
-        valid = finite & (sd > 1e-7 * mean.abs()) & (sd > 0)
+        valid = finite & (sd > _resolution(block) * mean.abs()) & (sd > 0)
         centred /= torch.where(valid, sd, torch.inf)
         values = centred.to(like.dtype)
         host = (to_numpy(x).astype(np.float64) for x in (mean, sd))
@@ -56,6 +56,12 @@ class TargetBlock:
         """
         restored = torch.addcmul(self._mean, values.to(self._sd.dtype), self._sd).float()
         return restored if torch.is_tensor(into) else to_numpy(restored)
+
+
+def _resolution(block) -> float:
+    """Return the share of its mean below which the spread of a target may be rounding of the numbers as given."""
+    coarse = block.dtype.is_floating_point if torch.is_tensor(block) else block.dtype.kind == "f"
+    return 1e-7 if coarse and block.dtype.itemsize < 8 else 1e-10
 
 
 def _sum_of_squares(columns: torch.Tensor) -> torch.Tensor:
@@ -118,7 +124,11 @@ def empty_like_targets(Y, n_rows: int):
 
 def check_alphas(alphas) -> np.ndarray:
     """Return the penalties as a float64 array; raise if one is not above 0."""
-    alphas = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
+    alphas = list(alphas) if isinstance(alphas, Iterator) else alphas
+    try:
+        alphas = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(f"alphas: got {alphas!r}, expected finite penalties above 0.") from None
     if alphas.ndim != 1 or not len(alphas) or not (np.isfinite(alphas) & (alphas > 0)).all():
         raise ValueError(f"alphas: got {alphas.tolist()}, expected finite penalties above 0.")
     return alphas
@@ -133,13 +143,20 @@ def check_inner(inner_folds, n, n_alphas) -> list:
                          "(neuroalign.stats.make_folds) or 'loo', or a single alpha.")
     if not isinstance(inner_folds, Iterable):
         raise TypeError(f"inner_folds: got {type(inner_folds).__name__}, expected Folds or (train, test) pairs.")
-    folds = list(inner_folds)
+    folds = [tuple(_row_numbers(side) for side in pair) for pair in inner_folds]
     if len(folds) < 2:
         raise ValueError(f"inner_folds: got {len(folds)}, expected at least 2.")
     for train, test in folds:
+        if not len(train) or not len(test):
+            raise ValueError("inner_folds: a fold has no training or no test rows.")
         if max(np.max(train), np.max(test)) >= n:
             raise ValueError(f"inner_folds: they index row {max(np.max(train), np.max(test))}, X has {n} rows.")
     return folds
+
+
+def _row_numbers(side) -> np.ndarray:
+    side = to_numpy(side)
+    return np.flatnonzero(side) if side.dtype == bool else side
 
 
 def _as_tensor(X, columns, device, dtype):

@@ -4,7 +4,9 @@ from neuroalign.linalg.device import free_memory, resolve, rows_per_chunk, to_nu
 from neuroalign.linalg.gram import (
     Eigenbasis,
     FoldKernel,
+    centred_moment,
     eigenbasis,
+    fold_scale,
     kernel_eigenbasis,
     needs_float64,
     second_moment,
@@ -17,8 +19,10 @@ from neuroalign.linalg.threads import free_cores, thread_limit
 __all__ = [
     "Eigenbasis",
     "FoldKernel",
+    "centred_moment",
     "eigenbasis",
     "eigh_psd",
+    "fold_scale",
     "free_cores",
     "free_memory",
     "kernel_eigenbasis",

@@ -10,7 +10,9 @@ from neuroalign.linalg.solve import eigh_psd
 __all__ = [
     "Eigenbasis",
     "FoldKernel",
+    "centred_moment",
     "eigenbasis",
+    "fold_scale",
     "kernel_eigenbasis",
     "needs_float64",
     "second_moment",
@@ -20,6 +22,7 @@ __all__ = [
 
 # A column whose spread is below this share of its spread over all rows is taken for constant.
 CONSTANT = 1e-6
+STEEP = 30.0  # one over the share from which on its moment is not taken from that of all rows, in float32
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,20 @@ def second_moment(X: torch.Tensor, rows: torch.Tensor, total: torch.Tensor | Non
     return part.T @ part
 
 
+def centred_moment(X: torch.Tensor, rows: torch.Tensor, part: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor,
+                   total: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the second moment of ``part = X[rows]`` about its mean, both sides times `scale`.
+
+    From the moment of all rows where that serves: a column that varies much less in these rows than in all (a far
+    outlier was left out) would be what rounding leaves of a difference, and is made of the rows themselves.
+    """
+    if X.dtype == torch.float32 and bool((scale > STEEP).any()):
+        scaled = (part - mean) * scale
+        return scaled.T @ scaled
+    moment = second_moment(X, rows, total) - len(rows) * torch.outer(mean, mean)
+    return moment * scale[:, None] * scale
+
+
 def needs_float64(gram: torch.Tensor, smallest: float) -> bool:
     """Whether rounding of a float32 Gram matrix would show beside the smallest penalty.
 
@@ -134,10 +151,9 @@ def eigenbasis(X: torch.Tensor, train: torch.Tensor, test: torch.Tensor, *, stan
         return Eigenbasis(values.to(dtype), basis.to(dtype), rows.to(dtype), None, None, None)
     part = X[train]
     mean = part.mean(0)
-    scale = _fold_scale(part, mean, standardize)
+    scale = fold_scale(part, mean, standardize)
     if not dual:
-        moment = second_moment(X, train, total) - len(train) * torch.outer(mean, mean)
-        values, vectors = eigh_psd(moment * scale[:, None] * scale)
+        values, vectors = eigh_psd(centred_moment(X, train, part, mean, scale, total))
         values, vectors = _leading(values, vectors)
         scaled = scale[:, None] * vectors
         basis, rows = (part - mean) @ scaled, (X[test] - mean) @ scaled
@@ -175,7 +191,7 @@ class FoldKernel:
         """Add a block of features (n, some) whose columns are about centred."""
         part = block[self.train]
         mean = part.mean(0)
-        scale = _fold_scale(part, mean, self.standardize)
+        scale = fold_scale(part, mean, self.standardize)
         part = (part - mean) * scale
         self.gram.addmm_(part, part.T)
         self.cross.addmm_((block[self.test] - mean) * scale, part.T)
@@ -193,12 +209,15 @@ def _of_kernel(gram, cross):
     return values, vectors, vectors * root, cross @ (vectors / root)
 
 
-def _fold_scale(part, mean, standardize):
+def fold_scale(part: torch.Tensor, mean: torch.Tensor, standardize: bool) -> torch.Tensor:
+    """Return one over the standard deviation of each column about its mean, 0 for a constant one."""
     if not standardize:
         return torch.ones_like(mean)
     sd = (part - mean).square().mean(0).sqrt()
-    # Columns were scaled to unit spread over all rows beforehand: what hardly varies here is constant here.
-    return torch.where(sd <= CONSTANT, 0.0, 1.0 / sd.clamp_min(CONSTANT)).to(part.dtype)
+    # Columns were scaled to unit spread over all rows beforehand: what hardly varies here is constant here. So is what
+    # rounding of a mean far from that of all rows lets vary.
+    constant = sd <= CONSTANT * mean.abs().clamp_min(1)
+    return torch.where(constant, 0.0, 1.0 / sd.clamp_min(CONSTANT)).to(part.dtype)
 
 
 def _leading(values, vectors):

@@ -105,6 +105,78 @@ def test_leave_one_out_equals_refitting_without_each_row():
     np.testing.assert_allclose(ridge_cv(X, Y, alphas=ALPHAS, inner_folds="loo").loss, loss, rtol=1e-4)
 
 
+@pytest.mark.parametrize("p", [199, 3000])
+def test_leave_one_out_keeps_its_digits_where_rows_nearly_predict_themselves(p):
+    X, Y = make_data(200, p, 6)
+    Z = (X - X.mean(0)) / X.std(0)
+    alphas, y = np.logspace(-3, 3, 4), Y - Y.mean(0)
+    kept = [np.linalg.solve(Z @ Z.T + a * np.eye(200), a * np.eye(200)) - 1 / 200 for a in alphas]  # y - prediction
+    loss = np.stack([((k @ y / np.diag(k)[:, None]) ** 2).mean(0) for k in kept])
+    for shown in (None, X[:3]):  # with a model, and from kernels added up
+        plan = plan_ridge(X, shown, alphas=alphas, inner_folds="loo", axes=shown is None)
+        np.testing.assert_allclose(plan.predict_with_loss(Y)[2], loss.min(0) / Y.var(0), rtol=1e-4)
+        np.testing.assert_array_equal(plan.predict(Y)[1], alphas[loss.argmin(0)])
+    np.testing.assert_allclose(ridge_cv(X, Y, alphas=alphas, inner_folds="loo").loss, loss, rtol=1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_targets_without_noise_get_the_penalty_of_least_error(noise):
+    X, Y = make_data(200, 20, 6, noise=noise)
+    folds, alphas = make_folds("kfold", 200, n_splits=4), np.logspace(-3, 3, 7)
+    loss, best, _ = brute_force(X, Y, folds, alphas)
+    fit = ridge_cv(X, Y, alphas=alphas, inner_folds=folds)
+    np.testing.assert_array_equal(fit.best_alpha, best)
+    assert (fit.loss > 0).all()
+    np.testing.assert_allclose(fit.loss[2:], loss[2:], rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e5])
+def test_an_outlier_that_no_fold_holds_leaves_the_others_their_digits(size):
+    X, Y = make_data(300, 20, 5)
+    X[-1, 0] += size * X[:, 0].std()
+    folds = [(np.setdiff1d(np.arange(299), test), test) for test in np.array_split(np.arange(299), 4)]
+    alphas = [10.0, 100.0, 1000.0]
+    loss, best, _ = brute_force(X, Y, folds, alphas)
+    fit = ridge_cv(X, Y, alphas=alphas, inner_folds=folds)
+    np.testing.assert_allclose(fit.loss, loss, rtol=1e-4)
+    np.testing.assert_array_equal(fit.best_alpha, best)
+
+
+def test_a_feature_that_is_the_same_in_the_few_rows_of_a_fold_does_not_explode():
+    X, Y = make_data(3000, 2, 2)
+    X[:, 1] = 0
+    X[:11, 1] = 1  # far from the mean of all rows, which rounding moves
+    folds = [(np.arange(11), np.arange(11, 3000)), (np.arange(11, 3000), np.arange(11))]
+    loss, _, _ = brute_force(X, Y, folds, ALPHAS)
+    np.testing.assert_allclose(ridge_cv(X, Y, alphas=ALPHAS, inner_folds=folds).loss, loss, rtol=1e-4)
+
+
+def test_inner_folds_may_be_masks():
+    X, Y = make_data(60, 8, 5)
+    folds = make_folds("blocks", 60, n_splits=4, gap=2)
+    wanted = ridge_cv(X, Y, alphas=ALPHAS, inner_folds=folds)
+    given = ridge_cv(X, Y, alphas=ALPHAS, inner_folds=list(zip(folds.train, folds.test)))
+    np.testing.assert_array_equal(given.loss, wanted.loss)
+
+
+def test_the_error_of_a_target_without_spread_is_unknown():
+    X, Y = make_data(60, 8, 3)
+    Y[:, 1] = 2.0
+    plan = plan_ridge(X, X[:1], alphas=ALPHAS, inner_folds=make_folds("kfold", 60))
+    assert np.isnan(plan.predict_with_loss(Y)[2]).tolist() == [False, True, False]
+
+
+def test_a_target_far_from_zero_is_not_constant():
+    X, Y = make_data(60, 8, 3)
+    folds = make_folds("kfold", 60)
+    wanted = ridge_cv(X, Y, alphas=ALPHAS, inner_folds=folds)
+    far = ridge_cv(X, Y + 1e10, alphas=ALPHAS, inner_folds=folds)
+    np.testing.assert_array_equal(far.best_alpha, wanted.best_alpha)
+    np.testing.assert_allclose(far.coef, wanted.coef, rtol=1e-3, atol=1e-4)
+    rounded = np.float32(1e6) + np.float32([[0.0, 0.0625]]).T.repeat(30, 0)  # the next float32 number
+    assert np.isnan(ridge_cv(X, rounded, alphas=[1.0]).best_alpha).all()
+
+
 def test_himalaya_chooses_the_same_penalties():
     himalaya = pytest.importorskip("himalaya.ridge")
     X, Y = make_data(120, 30, 40, noise=1.0)
@@ -216,10 +288,12 @@ def test_many_targets_in_chunks_equal_few(monkeypatch):
 @pytest.mark.parametrize(("change", "words"), [
     ({"alphas": [0.0, 1.0]}, "penalties above 0"),
     ({"alphas": []}, "penalties above 0"),
+    ({"alphas": "few"}, "alphas: got 'few', expected finite penalties above 0"),
     ({"alphas": [1.0, 2.0], "inner_folds": None}, "needed to choose between 2 alphas"),
     ({"inner_folds": "gcv"}, "expected one of 'loo'"),
     ({"inner_folds": [(np.arange(10), np.arange(10, 20))]}, "at least 2"),
     ({"inner_folds": [(np.arange(10), np.arange(90, 99))] * 2}, "index row 98, X has 40 rows"),
+    ({"inner_folds": [(np.arange(40), np.arange(0))] * 2}, "no training or no test rows"),
     ({"solver": "svd"}, "'primal', 'dual'"),
     ({"device": "abacus"}, "expected 'auto', 'cpu'"),
     ({"X": np.full((40, 3), np.nan)}, "NaN or infinite values in features '0', '1', '2'"),
@@ -233,6 +307,14 @@ def test_bad_input_is_explained(change, words):
     options = {"X": X, "Y": Y, "alphas": ALPHAS, "inner_folds": make_folds("kfold", 40)} | change
     with pytest.raises(ValueError, match=words):
         ridge_cv(options.pop("X"), options.pop("Y"), **options)
+
+
+def test_penalties_may_come_from_a_generator():
+    X, Y = make_data(40, 3, 2)
+    folds = make_folds("kfold", 40)
+    wanted = ridge_cv(X, Y, alphas=ALPHAS, inner_folds=folds)
+    given = ridge_cv(X, Y, alphas=(a for a in ALPHAS), inner_folds=(f for f in folds))
+    np.testing.assert_array_equal(given.loss, wanted.loss)
 
 
 def test_prediction_needs_the_features_of_the_fit():
