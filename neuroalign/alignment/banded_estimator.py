@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuroalign.alignment.banded import banded_ridge_cv
-from neuroalign.alignment.estimator import RidgeEncoder, as_array, check_rows, labels_of
+from neuroalign.alignment.estimator import FLOATS, RidgeEncoder, as_array, check_rows, labels_of
 from neuroalign.alignment.ridge import ALPHAS
 from neuroalign.errors import list_ids
 from neuroalign.stats import make_folds
@@ -60,7 +60,7 @@ class BandedRidgeEncoder(RidgeEncoder):
         check_rows(X, y)
         self.target_coords_, self._target_dims = labels_of(y)
         X, y = validate_data(self, as_array(X), as_array(y), multi_output=True, y_numeric=True,
-                             dtype=np.float64, ensure_min_samples=3)
+                             dtype=FLOATS, ensure_min_samples=3)
         self._flat = y.ndim == 1
         Y = y.reshape(len(y), -1)
         self._fit = banded_ridge_cv(self._bands(X), Y, alphas=ALPHAS if self.alphas is None else self.alphas,
@@ -69,7 +69,7 @@ class BandedRidgeEncoder(RidgeEncoder):
                                     solver=self.solver, random_state=self.random_state, device=self.device)
         constant = np.isnan(self._fit.best_alpha)
         coef = np.where(constant[:, None], 0.0, np.vstack(self._fit.coef).T)
-        intercept = np.where(constant, Y.mean(0), self._fit.intercept)
+        intercept = np.where(constant, Y.mean(0, dtype=np.float64), self._fit.intercept)
         self.coef_, self.intercept_ = (coef[0], float(intercept[0])) if self._flat else (coef, intercept)
         self.best_alpha_ = self._fit.best_alpha[0] if self._flat else self._fit.best_alpha
         self.gammas_ = self._fit.gammas[:, 0] if self._flat else self._fit.gammas

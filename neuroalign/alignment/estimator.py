@@ -13,6 +13,7 @@ from neuroalign.stats import make_folds
 __all__ = ["RidgeEncoder", "as_array", "check_rows", "label_prediction", "labels_of"]
 
 DEFAULT_SPLITS = 5
+FLOATS = (np.float64, np.float32)  # features that are taken as they are; others become float64
 
 
 class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -78,7 +79,7 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_rows(X, y)
         self.target_coords_, self._target_dims = labels_of(y)
         X, y = validate_data(self, as_array(X), as_array(y), multi_output=True, y_numeric=True,
-                             dtype=np.float64, ensure_min_samples=2)
+                             dtype=FLOATS, ensure_min_samples=2)
         self._flat = y.ndim == 1
         alphas = ALPHAS if self.alphas is None else self.alphas
         fit = ridge_cv(X, y.reshape(len(y), -1), alphas=alphas, inner_folds=self._folds(len(X), alphas, groups),
@@ -86,7 +87,7 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         # A constant target is no error to an estimator: its best prediction is the constant.
         constant = np.isnan(fit.best_alpha)
         coef = np.where(constant[:, None], 0.0, fit.coef.T)
-        intercept = np.where(constant, y.reshape(len(y), -1).mean(0), fit.intercept)
+        intercept = np.where(constant, y.reshape(len(y), -1).mean(0, dtype=np.float64), fit.intercept)
         self.coef_, self.intercept_ = (coef[0], float(intercept[0])) if self._flat else (coef, intercept)
         self.best_alpha_ = fit.best_alpha[0] if self._flat else fit.best_alpha
         self.cv_loss_ = fit.loss
@@ -95,7 +96,7 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def predict(self, X):
         """Predict targets, shape (n_rows[, n_targets]); labelled if y was labelled and X is."""
         check_is_fitted(self)
-        values = validate_data(self, as_array(X), reset=False, dtype=np.float64)
+        values = validate_data(self, as_array(X), reset=False, dtype=FLOATS)
         return label_prediction(values @ self.coef_.T + self.intercept_, X, self.target_coords_, self._target_dims)
 
     def score(self, X, y, sample_weight=None):

@@ -1,5 +1,7 @@
 """RidgeEncoder: scikit-learn's own checks, pipelines, labels."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -135,6 +137,29 @@ def test_tensors_of_any_type_are_taken():
     assert banded.contributions(*given).shape == (2, 3)
     with pytest.raises(ValueError, match=r"X, y: got values of type <U\d+ \(text\), expected numbers.*astype\(float"):
         RidgeEncoder([1.0]).fit(X, Y.astype(str))
+
+
+@pytest.mark.parametrize("encoder", [RidgeEncoder, BandedRidgeEncoder])
+def test_features_in_float32_are_not_copied_to_float64(encoder, monkeypatch):
+    X, Y = data()
+    narrow, taken = X.astype(np.float32), []
+    wanted = encoder(alphas=[1.0]).fit(narrow.astype(float), Y)
+    check = "neuroalign.alignment.estimator" if encoder is RidgeEncoder else "neuroalign.alignment.banded_estimator"
+    name = "ridge_cv" if encoder is RidgeEncoder else "banded_ridge_cv"
+    fit = getattr(importlib.import_module(check), name)
+    monkeypatch.setattr(f"{check}.{name}", lambda X, *a, **k: taken.append(X) or fit(X, *a, **k))
+    model = encoder(alphas=[1.0]).fit(narrow, Y)
+    (given,) = taken
+    assert np.asarray(given).dtype == np.float32 and model.coef_.dtype == np.float64
+    np.testing.assert_array_equal(model.coef_, wanted.coef_)
+    np.testing.assert_array_equal(model.predict(narrow), wanted.predict(narrow.astype(float)))
+
+
+@pytest.mark.parametrize("encoder", [RidgeEncoder, BandedRidgeEncoder])
+def test_a_constant_target_in_float32_is_predicted_by_its_value(encoder):
+    X = np.random.default_rng(0).standard_normal((50000, 1))
+    model = encoder(alphas=[1.0]).fit(X, np.full((50000, 2), 1e6 + 0.3, np.float32))
+    np.testing.assert_allclose(model.predict(X[:3]), np.float32(1e6 + 0.3), rtol=1e-12)
 
 
 def test_a_number_of_inner_folds_is_kept_or_refused():
