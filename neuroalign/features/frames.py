@@ -47,7 +47,8 @@ def frame_difference(frames, rate: float | None, at, *, start: float = 0.0) -> x
     rate : float or None
         Frames per second. None: each frame stands where the file says.
     at : StimulusSet or DataArray with onset and duration, or array of seconds
-        Where the confound is wanted: means over each event, or around each second.
+        Where the confound is wanted: means over each event, or around each second. It is 0 at seconds before and
+        after the film; an event there is an error.
     start : float
         Second, on the clock of `at`, of the first frame.
     """

@@ -8,8 +8,9 @@ import xarray as xr
 from neuroalign.data import StimulusSet, make_features
 from neuroalign.errors import list_ids
 
-__all__ = ["event_coords", "mean_within", "place"]
+__all__ = ["event_coords", "intervals", "mean_within", "place"]
 
+SLACK = 0.1  # seconds by which an event may begin after the sound or film has ended, or end before it has begun
 TIMING = ("onset", "duration", "run", "parent", "position")
 
 
@@ -23,11 +24,12 @@ def event_coords(events: StimulusSet | xr.DataArray) -> tuple[np.ndarray, dict]:
 
 
 def place(values: np.ndarray, moments: np.ndarray, at, layer: str, stream: str, *, weights: np.ndarray | None = None,
-          feature_coords: Mapping[str, Sequence] | None = None) -> xr.DataArray:
+          feature_coords: Mapping[str, Sequence] | None = None, outside: float = 0.0) -> xr.DataArray:
     """Return a confound at events (StimulusSet or features with onset and duration) or at seconds, as a space.
 
     An event gets the mean of the frames between its onset and offset; a second the mean of the frames that are nearer
-    to it than to the other seconds. Where there are none, it gets the nearest frame.
+    to it than to the other seconds. Where there are none between frames, it gets the nearest. Seconds before the first
+    frame and after the last get `outside`; an event there is an error.
 
     Parameters
     ----------
@@ -39,7 +41,12 @@ def place(values: np.ndarray, moments: np.ndarray, at, layer: str, stream: str, 
     """
     if isinstance(at, (StimulusSet, xr.DataArray)) and "time" not in getattr(at, "dims", ()):
         ids, coords = event_coords(at)
-        start, stop = _intervals(ids, coords)
+        start, stop = intervals(ids, coords)
+        beyond = _beyond(moments, start, stop)
+        if beyond.any():
+            raise ValueError(f"{layer}: {int(beyond.sum())} of {len(beyond)} events lie outside of the {stream}, which "
+                             f"lasts from {moments[0]:.4g} to {moments[-1]:.4g} s: {list_ids(ids[beyond])}. Say at "
+                             "which second of their clock it begins (start=), or leave them out.")
         array = make_features(mean_within(values, moments, start, stop, weights), ids, model="confound", layer=layer,
                               stream=stream, coords=coords)
     else:
@@ -49,8 +56,14 @@ def place(values: np.ndarray, moments: np.ndarray, at, layer: str, stream: str, 
                              "at least two finite seconds that increase.")
         middle = (times[1:] + times[:-1]) / 2
         edges = np.r_[2 * times[0] - middle[0], middle, 2 * times[-1] - middle[-1]]
-        array = make_features(mean_within(values, moments, edges[:-1], edges[1:], weights), times, dim="time",
-                              model="confound", layer=layer, stream=stream)
+        beyond = _beyond(moments, edges[:-1], edges[1:], slack=0.0)
+        if beyond.all():
+            raise ValueError(f"{layer}: the {stream} lasts from {moments[0]:.4g} to {moments[-1]:.4g} s, and all "
+                             f"seconds ({times[0]:.4g} to {times[-1]:.4g}) lie outside of it. Say at which second of "
+                             "their clock it begins (start=).")
+        means = mean_within(values, moments, edges[:-1], edges[1:], weights)
+        means[beyond] = outside
+        array = make_features(means, times, dim="time", model="confound", layer=layer, stream=stream)
     return array.assign_coords({k: ("feature", np.asarray(v)) for k, v in (feature_coords or {}).items()})
 
 
@@ -78,7 +91,14 @@ def mean_within(values, moments, start, stop, weights=None) -> np.ndarray:
     return np.where(total > 0, (sums[last] - sums[first]) / np.where(total > 0, total, 1), 0).astype(np.float32)
 
 
-def _intervals(ids, coords) -> tuple[np.ndarray, np.ndarray]:
+def _beyond(moments, start, stop, slack: float = SLACK) -> np.ndarray:
+    """Return which intervals lie before the first frame or after the last; a frame lasts until the next."""
+    frame = max(slack, float(np.median(np.diff(moments))) if len(moments) > 1 else np.inf)
+    return (start > moments[-1] + frame) | (stop < moments[0] - frame)
+
+
+def intervals(ids, coords) -> tuple[np.ndarray, np.ndarray]:
+    """Return the seconds at which events begin and end; they must be known, and in this order."""
     lacking = [c for c in ("onset", "duration") if c not in coords]
     if lacking:
         raise ValueError(f"events: no {' and no '.join(lacking)} (seconds), so they have no place in the recording. "
@@ -87,4 +107,6 @@ def _intervals(ids, coords) -> tuple[np.ndarray, np.ndarray]:
     bad = ~(np.isfinite(onset) & np.isfinite(duration))
     if bad.any():
         raise ValueError(f"events: onset or duration is not finite for {list_ids(ids[bad])}.")
+    if (duration < 0).any():
+        raise ValueError(f"events: durations of {list_ids(ids[duration < 0])} are below 0 s. Mend them.")
     return onset, onset + duration

@@ -4,7 +4,8 @@ import numpy as np
 import xarray as xr
 
 from neuroalign.data.sounds import read_sound
-from neuroalign.features.moments import event_coords, place
+from neuroalign.errors import list_ids
+from neuroalign.features.moments import event_coords, intervals, place
 
 __all__ = ["envelope", "mel_spectrogram", "pitch", "read_sound", "sound_on", "speech_on"]
 
@@ -25,17 +26,23 @@ def speech_on(words, times) -> xr.DataArray:
     times : array of shape (n_samples,)
         Seconds, increasing; each stands for the time nearer to it than to the others.
     """
-    _, coords = event_coords(words)
+    ids, coords = event_coords(words)
     if not {"onset", "duration"} <= set(coords):
         raise ValueError("speech_on: the words have no onset and duration (seconds). Use timed words, or sound_on.")
-    onset, duration = (np.asarray(coords[c], dtype=float) for c in ("onset", "duration"))
+    onset, offset = intervals(ids, coords)
     times = np.asarray(times, dtype=float)
+    around = np.diff(times).max(initial=0.0)
+    beyond = (onset > times[-1] + around) | (offset < times[0] - around)
+    if beyond.any():
+        raise ValueError(f"speech_on: {int(beyond.sum())} of {len(beyond)} words lie outside of the seconds from "
+                         f"{times[0]:g} to {times[-1]:g}: {list_ids(ids[beyond])}. Check that both are in seconds on "
+                         "one clock, or drop these words.")
     step = float(np.diff(times).min()) / 50 if len(times) > 1 else HOP
     half = np.diff(times).max() / 2 if len(times) > 1 else step
     moments = np.arange(times[0] - half, times[-1] + half, step) + step / 2
     inside = np.zeros(len(moments) + 1)
     np.add.at(inside, np.searchsorted(moments, onset), 1)
-    np.add.at(inside, np.searchsorted(moments, onset + duration), -1)
+    np.add.at(inside, np.searchsorted(moments, offset), -1)
     return place((np.cumsum(inside)[:-1] > 0)[:, None].astype(float), moments, times, "speech_on", "audio")
 
 
@@ -48,7 +55,8 @@ def sound_on(sound, sfreq: float, at, *, threshold: float = -40.0, start: float 
     sfreq : float
         Samples per second.
     at : StimulusSet or DataArray with onset and duration, or array of seconds
-        Where the confound is wanted: means over each event, or around each second.
+        Where the confound is wanted: means over each event, or around each second. Seconds before and after the sound
+        are silent; an event there is an error.
     threshold : float
         Decibels below the loudest 10 ms.
     start : float
@@ -109,7 +117,7 @@ def mel_spectrogram(sound, sfreq: float, at, *, n_bands: int = 32, low: float = 
     reference = power.max() or 1.0
     decibels = 10 * np.log10(np.maximum(power / reference, 10 ** (floor / 10)))
     return place(decibels, _moments(len(power), start), at, "mel_spectrogram", "audio",
-                 feature_coords={"frequency": centres})
+                 feature_coords={"frequency": centres}, outside=floor)
 
 
 def pitch(sound, sfreq: float, at, *, low: float = 75.0, high: float = 500.0, threshold: float = 0.45,

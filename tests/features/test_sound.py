@@ -59,6 +59,25 @@ def test_events_get_the_mean_between_onset_and_offset_on_their_own_clock():
     assert events_to_samples(space, np.arange(90.0, 130.0)).shape == (40, 1)
 
 
+def test_before_and_after_a_sound_there_is_silence_and_no_event():
+    sound = np.random.default_rng(0).standard_normal(4000 * 5)
+    found = envelope(sound, 4000, np.arange(20.0), start=3.0).values[:, 0]
+    assert (found[3:9] > 0.5).all() and (found[[0, 1, 2, *range(9, 20)]] == 0).all()
+    assert (mel_spectrogram(sound, 4000, np.arange(20.0), floor=-70.0).values[10:] == -70).all()
+    with pytest.raises(ValueError, match=r"all seconds \(10 to 19\) lie outside of it.*start="):
+        envelope(sound, 4000, np.arange(10.0, 20.0))
+    for onset, message in ((500.0, "1 of 2 events lie outside of the audio, which lasts from 0.005 to 4.995 s: 'w1'"),
+                           (np.nan, "onset or duration is not finite for 'w1'")):
+        with pytest.raises(ValueError, match=message):
+            envelope(sound, 4000, words([1.0, onset], [0.5, 0.5]))
+    with pytest.raises(ValueError, match="durations of 'w1' are below 0 s"):
+        envelope(sound, 4000, words([1.0, 2.0], [0.5, -0.5]))
+    with pytest.raises(ValueError, match="not finite for 'w1'"):  # it would go on to the end
+        speech_on(words([1.0, 2.0], [0.5, np.nan]), np.arange(20.0))
+    with pytest.raises(ValueError, match="speech_on: 1 of 2 words lie outside of the seconds from 0 to 19: 'w1'"):
+        speech_on(words([1.0, 2000.0], [0.5, 0.5]), np.arange(20.0))
+
+
 def test_a_tone_fills_the_mel_band_around_it():
     space = mel_spectrogram(TONE, SFREQ, AT, n_bands=20)
     nearest = np.abs(space.frequency.values - 1000).argmin()
