@@ -181,7 +181,7 @@ def vision_aligned(cuts, sentences, frames=None, *, film_onset: float = 0.0, ima
     table, said = read_events(cuts, prefix=ids), read_events(sentences, prefix="sentence")
     if "text" not in said:
         raise ValueError(f"vision_aligned: sentences have columns {list_ids(said.columns)}, expected 'text'.")
-    before = np.searchsorted(said["onset"].to_numpy(), table["onset"].to_numpy(), side="right") - 1
+    before = _last_before(said, table)
     gap = table["onset"].to_numpy() - said["onset"].to_numpy()[np.maximum(before, 0)]
     kept = (before >= 0) & (gap <= (np.inf if farthest is None else farthest))
     if not kept.all():
@@ -194,6 +194,26 @@ def vision_aligned(cuts, sentences, frames=None, *, film_onset: float = 0.0, ima
     table, rows = table[kept].reset_index(drop=True), said.iloc[before[kept]].reset_index(drop=True)
     table = table.assign(text=rows["text"], sentence_onset=rows["onset"], sentence_id=rows["stimulus_id"])
     return _event_set(table, frames, film_onset, image_folder, "vision_aligned")
+
+
+def _last_before(said: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
+    """Return the row of the last sentence that began before each cut, in its run; -1 where there is none."""
+    if "run" not in said and "run" not in table:
+        return np.searchsorted(said["onset"].to_numpy(), table["onset"].to_numpy(), side="right") - 1
+    alone = [name for name, t in (("sentences", said), ("cuts", table)) if "run" not in t]
+    if alone:
+        other = said if alone == ["cuts"] else table
+        if other["run"].nunique() > 1:
+            raise ValueError(f"vision_aligned: the {alone[0]} have no column 'run', the others are of "
+                             f"{other['run'].nunique()} runs, each with its own clock. Give both.")
+        return _last_before(said.drop(columns="run", errors="ignore"), table.drop(columns="run", errors="ignore"))
+    runs = (said["run"].astype(str).to_numpy(), table["run"].astype(str).to_numpy())
+    before = np.full(len(table), -1)
+    for run in dict.fromkeys(runs[1].tolist()):
+        rows, cuts = np.flatnonzero(runs[0] == run), np.flatnonzero(runs[1] == run)
+        last = np.searchsorted(said["onset"].to_numpy()[rows], table["onset"].to_numpy()[cuts], side="right")
+        before[cuts] = np.r_[-1, rows][last]
+    return before
 
 
 def _table(source, tier) -> tuple[pd.DataFrame, str]:

@@ -117,6 +117,15 @@ def test_a_cut_gets_the_sentence_that_began_before_it():
         vision_aligned([1.0], said)
 
 
+def test_a_cut_gets_a_sentence_of_its_own_run():
+    said = pd.DataFrame({"onset": [1.0, 5.0, 9.0, 1.5, 6.0], "run": [1, 1, 1, 2, 2], "text": list("abcxy")})
+    cuts = pd.DataFrame({"onset": [2.0, 7.0, 2.0, 7.0], "run": [1, 1, 2, 2]})
+    assert vision_aligned(cuts, said).table["text"].tolist() == ["a", "b", "x", "y"]
+    assert vision_aligned([2.0, 7.0], said[:3]).table["text"].tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="the cuts have no column 'run', the others are of 2 runs"):
+        vision_aligned([2.0, 7.0], said)
+
+
 def test_frames_of_events_become_pictures(tmp_path):
     film = np.zeros((40, 4, 4, 3), np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None, None]
     np.save(tmp_path / "film.npy", film)
