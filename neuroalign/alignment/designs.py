@@ -1,5 +1,6 @@
 """Regressors on the rows of the responses: matched features, convolved events, nuisance variables."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +10,8 @@ import xarray as xr
 from neuroalign.alignment.lags import LaggedTable, Lags
 from neuroalign.alignment.table import Table
 from neuroalign.data import align, as_spaces, sample_dim
-from neuroalign.errors import NotAligned, check_option, list_ids, suggest, warn_user
+from neuroalign.errors import NeuroalignWarning, NotAligned, check_option, list_ids, suggest, warn_user
+from neuroalign.features.delays import run_rows
 
 __all__ = ["Design", "EventTiming", "make_designs", "make_nuisance", "match_rows", "sample_step"]
 
@@ -182,23 +184,27 @@ def convolve(events: xr.DataArray, responses: xr.DataArray, timing: EventTiming)
         series = timing.place(events, times)
     else:
         runs, named, dim = _runs_of(responses), _runs_of(events), sample_dim(events)
-        parts = []
-        for run in dict.fromkeys(runs.tolist()):
-            own = events.isel({dim: np.flatnonzero(named == run)})
-            parts.append(timing.place(own, times[runs == run]))
+        parts, rows = [], run_rows(runs, len(runs))
+        for own in rows:
+            of_run = events.isel({dim: np.flatnonzero(named == runs[own[0]])})
+            parts.append(timing.place(of_run, times[own]))
         series = xr.concat(parts, "time", coords="minimal", compat="override")
+        series = series.isel(time=np.argsort(np.concatenate(rows)))
     if "run" in responses.coords:
         series = series.assign_coords(run=("time", responses["run"].values))
     return filter_like(series, responses, timing).values
 
 
 def filter_like(series: xr.DataArray, responses: xr.DataArray, timing: EventTiming) -> xr.DataArray:
-    """High-pass a regressor with the filter that the responses went through."""
+    """High-pass a regressor with the filter that the responses went through; what is constant in a run becomes 0."""
     if not timing.high_pass:
         return series
     from neuroalign.recordings import clean
 
-    return clean(series, high_pass=timing.high_pass, detrend=False, standardize=True)
+    with warnings.catch_warnings():  # a run without events of one kind is no fault
+        warnings.filterwarnings("ignore", "clean: .* columns are constant", NeuroalignWarning)
+        filtered = clean(series, high_pass=timing.high_pass, detrend=False, standardize=False)
+    return filtered.where(np.isfinite(filtered) | ~np.isfinite(series), 0)
 
 
 def sample_step(responses: xr.DataArray) -> float:
@@ -217,7 +223,10 @@ def sample_step(responses: xr.DataArray) -> float:
 
 
 def _runs_of(array: xr.DataArray) -> np.ndarray:
-    return array["run"].values.astype(str)
+    """Return the names of runs as text; 1.0 is run 1."""
+    runs = array["run"].values
+    whole = runs.dtype.kind == "f" and np.isfinite(runs).all() and (runs == runs.round()).all()
+    return (runs.astype(int) if whole else runs).astype(str)
 
 
 def _within_runs(name: str, events: xr.DataArray, responses: xr.DataArray, on_missing: str = "error") -> xr.DataArray:

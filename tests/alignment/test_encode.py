@@ -1,8 +1,11 @@
 """The labelled call: against the pieces it is made of, planted truth, and bad input."""
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.signal import butter, filtfilt
 from scipy.stats import pearsonr
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -367,6 +370,12 @@ def test_every_event_finds_its_run():
     score = na.encode(events, responses, **options).score
     as_text = events.assign_coords(run=("stimulus", events.run.values.astype(str)))
     np.testing.assert_array_equal(na.encode(as_text, responses, **options).score, score)
+    numbered = responses.assign_coords(run=("time", responses.run.values * 1.0))
+    np.testing.assert_array_equal(na.encode(events, numbered, **options).score, score)
+    mixed = np.argsort(responses.time.values, kind="stable")  # the samples of runs by turns
+    np.testing.assert_array_equal(
+        make_designs({"toy": events}, responses[mixed], np.zeros((120, 0)), EventTiming("glover"))["toy"]().series,
+        make_designs({"toy": events}, responses, np.zeros((120, 0)), EventTiming("glover"))["toy"]().series[mixed])
     third = events.assign_coords(run=("stimulus", np.repeat([1, 2, 3], [40, 30, 10])))
     with pytest.raises(NotAligned, match=r"10 of 80 events are of runs '3'.*have '1', '2'.*leave these events out"):
         na.encode(third, responses, **options)
@@ -378,6 +387,26 @@ def test_every_event_finds_its_run():
     np.testing.assert_array_equal(na.encode(named, one, hrf="glover").score, na.encode(alone, one, hrf="glover").score)
     with pytest.raises(NotAligned, match="of 2 runs, but the responses do not say of which run"):
         na.encode(events, one.drop_vars("run"), hrf="glover")
+
+
+def test_events_are_filtered_run_by_run_and_need_not_occur_in_each():
+    events, responses = two_runs()
+    kinds = np.stack([np.arange(80) < 20, np.arange(80) % 2], 1)  # of the first kind there are none in run 2
+    both = make_features(kinds, events.stimulus_id.values, model="toy", coords={
+        c: events[c].values for c in ("onset", "run")})
+    cleaned = na.clean(responses, high_pass=1 / 64)
+    b, a = butter(2, 1 / 64 / 0.25, "highpass")
+    by_hand = np.zeros((120, 2))
+    for k in (0, 1):
+        own, rows = both[40 * k:40 * (k + 1)], slice(60 * k, 60 * (k + 1))
+        series = events_to_samples(own, np.arange(60) * 2.0).values.astype(float)
+        by_hand[rows] = filtfilt(b, a, series, axis=0)
+    design = make_designs({"toy": both}, cleaned, np.zeros((120, 0)), EventTiming("glover", high_pass=1 / 64))
+    np.testing.assert_allclose(design["toy"]().series, by_hand, atol=1e-5)
+    assert (by_hand[60:, 0] == 0).all() and by_hand[:60, 0].std() > 0.01
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "clean:")
+        assert np.isfinite(na.encode(both, cleaned, hrf="glover", inner_cv="loo", baselines=()).score).all()
 
 
 def test_the_word_rate_of_several_runs():
