@@ -38,8 +38,8 @@ def read_responses(path, *, variable: str | None = None, stimulus_ids=None, tr: 
     path : str or Path
         ``.npy``, ``.npz``, ``.mat`` (v7.3 too) or ``.h5``: an array (n_samples, n_neuroids), with either
         `stimulus_ids` or `tr`. ``.csv`` or ``.tsv``: a column ``stimulus_id`` (a stimulus in several rows makes them
-        presentations) or ``time`` (seconds); ``run``, ``repetition``, ``onset``, ``duration`` where known; every
-        other column is a neuroid. ``.nc``: a DataArray saved by xarray.
+        presentations) or ``time`` (seconds); ``run`` and ``repetition`` (names or numbers), ``onset``, ``duration``
+        where known; every other column is a neuroid. ``.nc``: a DataArray saved by xarray.
     variable : str, optional
         Its name inside .npz and .mat; may be left out where there is only one.
     stimulus_ids : sequence of str, optional
@@ -62,7 +62,8 @@ def read_responses(path, *, variable: str | None = None, stimulus_ids=None, tr: 
         raise ValueError(f"{path.name}: columns are {list_ids(table.columns)}, expected 'stimulus_id' or 'time'.")
     ids = table[key].to_numpy(str) if key == "stimulus_id" else _numbers(path, table[[key]])[:, 0]
     dim = "time" if key == "time" else "presentation" if pd.Index(ids).has_duplicates else "stimulus"
-    coords = {c: _numbers(path, table[[c]])[:, 0] for c in SAMPLE_COLUMNS if c in table}
+    coords = {c: _names(table[c]) if c in ("run", "repetition") else _numbers(path, table[[c]])[:, 0]
+              for c in SAMPLE_COLUMNS if c in table}
     neuroids = [c for c in table if c != key and c not in SAMPLE_COLUMNS]
     if not neuroids:
         raise ValueError(f"{path.name}: no column of responses beside {', '.join(map(repr, table.columns))}.")
@@ -200,6 +201,12 @@ def _numbers(path: Path, table: pd.DataFrame) -> np.ndarray:
     if text:
         raise ValueError(f"{path.name}: columns {list_ids(text)} are not numbers. Drop them, or mend their values.")
     return numbers.to_numpy(np.float64)
+
+
+def _names(column: pd.Series) -> np.ndarray:
+    """Return whole numbers as such, and other names (``film1``, ``01``) as text."""
+    names, whole = column.to_numpy(str), column.str.fullmatch(r"(0|[1-9]\d*)(\.0*)?").all()
+    return names.astype(float).astype(int) if whole else names
 
 
 def _pairs(table: pd.DataFrame):

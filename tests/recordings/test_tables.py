@@ -24,7 +24,9 @@ def test_responses_to_stimuli(tmp_path):
 def test_repeated_stimuli_make_presentations(tmp_path):
     found = load_responses(write(tmp_path / "r.tsv", "stimulus_id\trun\tv1\na\t0\t1\nb\t0\t2\na\t1\t3\n"))
     assert found.dims == ("presentation", "neuroid")
-    assert found.run.values.tolist() == [0, 0, 1]
+    assert found.run.values.tolist() == [0, 0, 1] and found.run.dtype.kind == "i"
+    named = load_responses(write(tmp_path / "n.csv", "time,run,v1\n0,film1,1\n2,film1,2\n0,film2,3\n"))
+    assert named.run.values.tolist() == ["film1", "film1", "film2"]
     assert found.neuroid_id.values.tolist() == ["v1"]
 
 
