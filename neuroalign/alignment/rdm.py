@@ -18,6 +18,8 @@ __all__ = ["DISTANCES", "condensed_distances", "pair_distances", "rdms", "square
 
 DISTANCES = ("correlation", "cosine", "euclidean", "sqeuclidean")
 _CLOSE = 2.0**-10  # squared distance over the sum of squares below which a float32 product is too coarse
+_EQUAL = 2.0**-90  # the same, below which float64 rows are equal
+_CHEAP = 2**31  # multiplications up to which products are taken in float64
 
 
 def rdms(features, metric: str = "correlation", *, device="auto", dtype: str = "float32") -> xr.DataArray:
@@ -32,7 +34,8 @@ def rdms(features, metric: str = "correlation", *, device="auto", dtype: str = "
         Correlation is 1 - Pearson over features.
     device : str
     dtype : {"float32", "float64"}
-        Type of the products; the result is float32 in the labelled array either way.
+        Type of the products of many stimuli; of few (except on MPS) they are float64, so that rounding does not
+        break the ties of categories and counts. The result is float32 in the labelled array either way.
 
     Returns
     -------
@@ -93,7 +96,7 @@ def condensed_distances(values, metric: str = "correlation", *, ids=None, name: 
     """
     rows = _PreparedRows(values, metric, ids, name, device, dtype)
     n = rows.n
-    out = np.empty(n * (n - 1) // 2, rows.numpy_dtype)
+    out = np.empty(n * (n - 1) // 2, rows.out_dtype)
     # Several blocks even where one would fit: what lies below the diagonal of a block is computed for nothing.
     step = min(rows_per_chunk(3 * n * rows.itemsize, rows.device), max(256, -(-n // 8)))
     written = 0
@@ -198,9 +201,10 @@ class _PreparedRows:
         self.metric, self.device = metric, resolve(device)
         if self.device.type == "mps" and dtype == "float64":
             raise ValueError("dtype: 'float64' does not exist on device 'mps'. Use device='cpu'.")
-        self.numpy_dtype, self.dtype = np.dtype(dtype), getattr(torch, dtype)
-        self.itemsize = self.numpy_dtype.itemsize
         self.n, self.n_features = self.values.shape
+        cheap = self.n**2 * self.n_features <= _CHEAP and self.device.type != "mps"
+        self.out_dtype, self.numpy_dtype = np.dtype(dtype), np.dtype("float64" if cheap else dtype)
+        self.dtype, self.itemsize = getattr(torch, self.numpy_dtype.name), self.numpy_dtype.itemsize
         self.step = rows_per_chunk(8 * self.n, self.device)  # features in one block
         self.ids = np.arange(self.n) if ids is None else np.asarray(ids)
         self._measure(name)
@@ -227,7 +231,10 @@ class _PreparedRows:
             for rows in self._parts():
                 delta = rows[a] - rows[b]
                 total += (delta * delta).sum(1, dtype=self._wide).cpu()
-            out[where[part]] = to_numpy(total)
+            found = to_numpy(total)
+            if self.numpy_dtype == np.float64:  # rows that differ by rounding alone are equal
+                found[found < _EQUAL * (self.sums[first[part]] + self.sums[second[part]])] = 0
+            out[where[part]] = found
 
     def finish(self, out: np.ndarray) -> None:
         """Turn squared distances of prepared rows into the distance asked for, in place."""

@@ -13,6 +13,19 @@ from neuroalign.data import make_features
 from neuroalign.errors import NeuroalignWarning, NotAligned
 
 IDS = [f"s{i}" for i in range(30)]
+CHEAP = rdm_module._CHEAP
+CATEGORIES = {
+    "one-hot": np.eye(7)[np.arange(40) % 7],
+    "blocks": np.repeat(np.eye(3), 256, 1)[np.arange(40) % 3],
+    "counts": np.random.default_rng(0).integers(0, 3, (40, 5)) + 2 * np.arange(5),
+    "tenths": (np.random.default_rng(1).integers(0, 2, (40, 2)) + np.array([0, 2])) / 10,
+}
+
+
+@pytest.fixture(autouse=True, params=[CHEAP, 0], ids=["few", "many"])
+def size(request, monkeypatch):
+    """Products of few stimuli are float64, and those of many are as asked."""
+    monkeypatch.setattr(rdm_module, "_CHEAP", request.param)
 
 
 def patterns(n=30, p=50, seed=0, mean=0.0):
@@ -30,6 +43,18 @@ def test_distances_equal_scipys_in_float64(metric, mean):
     np.testing.assert_allclose(condensed_distances(x, metric), expected, rtol=5e-3 if metric == "cosine" else 2e-5)
     np.testing.assert_allclose(condensed_distances(x, metric, dtype="float64"), expected,
                                rtol=1e-6 if metric == "cosine" else 1e-9)
+
+
+@pytest.mark.parametrize("metric", DISTANCES)
+@pytest.mark.parametrize("kind", CATEGORIES)
+def test_rounding_breaks_no_ties_of_categories_and_counts(kind, metric, monkeypatch):
+    monkeypatch.setattr(rdm_module, "_CHEAP", CHEAP)
+    values = CATEGORIES[kind]
+    exact = np.round(pdist(values, metric), 9)
+    for found in (condensed_distances(values, metric, device="cpu"),
+                  pair_distances(values, *np.triu_indices(len(values), 1), metric, device="cpu")):
+        assert len(np.unique(found)) == len(np.unique(exact))
+        np.testing.assert_allclose(found, exact, atol=1e-6)
 
 
 @pytest.mark.parametrize("metric", DISTANCES)
