@@ -1,5 +1,6 @@
 """BIDS folders (iEEG, EEG, MEG) through mne-bids: runs, events, positions, bad channels with their reasons."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +53,8 @@ class BidsRecording:
         out = from_mne(list(self.raws.values()), picks=picks, subject=self.subject, frame=self.frame)
         names = list(self.raws)
         out = out.assign_coords(run=("time", [names[k] for k in out["run"].values]))
+        if "bad_spans" in out.attrs:
+            out.attrs["bad_spans"] = json.dumps([[names[k], *span] for k, *span in json.loads(out.attrs["bad_spans"])])
         if "dropped" in out.attrs:
             out.attrs["dropped"] = [self._with_reason(d) for d in out.attrs["dropped"]]
         return out

@@ -1,5 +1,6 @@
 """Several recordings in one study: films, sessions and stimulus sets one below another, subjects side by side."""
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -57,8 +58,11 @@ def join(recordings: Mapping[str, xr.DataArray], along: str = "presentation") ->
     out = work(parts)
     dropped = [d for r in parts.values() for d in np.atleast_1d(r.attrs.get("dropped", [])).tolist()]
     first = next(iter(parts.values())).attrs
-    attrs = {k: v for k, v in first.items() if k != "dropped" and all(r.attrs.get(k) == v for r in parts.values())}
-    out.attrs = {**attrs, **({"dropped": list(dict.fromkeys(dropped))} if dropped else {})}
+    attrs = {k: v for k, v in first.items() if k not in ("dropped", "bad_spans")
+             and all(r.attrs.get(k) == v for r in parts.values())}
+    spans = _bad_spans(parts, along)
+    out.attrs = {**attrs, **({"dropped": list(dict.fromkeys(dropped))} if dropped else {}),
+                 **({"bad_spans": json.dumps(spans)} if spans else {})}
     return validate_responses(out)
 
 
@@ -97,6 +101,15 @@ def _in_session(r: xr.DataArray, name: str, dim: str) -> xr.DataArray:
         return r
     runs = r["run"].values.astype(str) if "run" in r.coords else np.full(r.sizes[dim], "0")
     return r.assign_coords(run=(dim, [f"{name}:{k}" for k in runs]))
+
+
+def _bad_spans(parts: dict, along: str) -> list:
+    """Return [run, onset, duration] of what is bad in any recording, under the new names of runs."""
+    found = []
+    for name, r in parts.items():
+        for run, *span in json.loads(r.attrs.get("bad_spans", "[]")):
+            found.append([f"{name}:{run}" if along == "time" else run, *span])
+    return [span for k, span in enumerate(found) if span not in found[:k]]
 
 
 def _side_by_side(parts: dict) -> xr.DataArray:

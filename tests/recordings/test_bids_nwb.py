@@ -1,16 +1,20 @@
 """BIDS folders and NWB files with a planted answer: read, epoch, encode; and bad input."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import mne
 import numpy as np
 import pytest
 
 import neuroalign as na
 from neuroalign.errors import MissingExtra
 from neuroalign.recordings import bin_events, open_bids, open_nwb
+from neuroalign.recordings.bids import BidsRecording
+from neuroalign.recordings.continuous import as_runs
 from neuroalign.recordings.nwb import _clock
 from neuroalign.simulate.recordings import bids_ieeg, nwb_file
 
@@ -56,6 +60,14 @@ def test_positions_metres_of_a_bids_folder_become_mni_millimetres(bids):
         np.testing.assert_allclose([own.x, own.y, own.z], bids.more["positions"][site], atol=1e-6)
     assert loaded.attrs["dropped"] == ["sub-01.B1: marked bad"]
     assert set(loaded.run.values) == {"01"} and loaded.attrs["units"] == "V"
+
+
+def test_bad_spans_keep_the_names_of_runs():
+    raw = mne.io.RawArray(np.zeros((1, 500)), mne.create_info(["A1"], 100.0, "seeg"))
+    bad = raw.copy().set_annotations(mne.Annotations([2.0], [1.0], ["BAD"]))
+    loaded = BidsRecording("sub-01", {"01": raw, "02": bad}).load()
+    assert json.loads(loaded.attrs["bad_spans"]) == [["02", 2.0, 1.0]]
+    assert [run.bad_spans for run in as_runs(loaded)] == [[], [(2.0, 1.0)]]
 
 
 def test_reasons_of_bad_channels_are_kept(bids, tmp_path):

@@ -1,12 +1,14 @@
 """Films, sessions and subjects in one study."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from neuroalign.alignment import encode
 from neuroalign.data import average_repetitions, make_features, make_responses
 from neuroalign.data.scores import attrs_of
-from neuroalign.recordings import join
+from neuroalign.errors import NeuroalignWarning
+from neuroalign.recordings import bin_events, join
 
 
 def film(ids, seed, names=("A1", "A2"), **more):
@@ -43,6 +45,19 @@ def test_runs_join_along_time():
     run = make_responses(np.ones((3, 1)), [0, 1, 2.0], ["v"], dim="time", sfreq=1.0, sample_coords={"run": [0, 0, 1]})
     both = join({"mon": run, "tue": run}, along="time")
     assert both.run.values.tolist() == ["mon:0", "mon:0", "mon:1", "tue:0", "tue:0", "tue:1"]
+
+
+def test_bad_spans_go_with_their_run():
+    run = make_responses(np.ones((100, 1)), np.arange(100) / 10, ["v"], dim="time", sfreq=10.0,
+                         sample_coords={"run": np.zeros(100, int)}, kind="eeg")
+    bad = run.assign_attrs(bad_spans="[[0, 2.0, 1.0]]")
+    both = join({"mon": bad, "tue": run.assign_attrs(bad_spans="[[0, 6.0, 1.0]]")}, along="time")
+    events = pd.DataFrame({"onset": [2.5, 6.5] * 2, "run": ["mon:0"] * 2 + ["tue:0"] * 2, "stimulus_id": list("abcd")})
+    with pytest.warns(NeuroalignWarning, match="1 of 2 dropped, their windows touch a bad span"):
+        found = bin_events(both, events, tmin=0, tmax=0)
+    assert found.stimulus_id.values.tolist() == ["b", "c"]
+    beside = join({"s1": bad, "s2": run}, along="neuroid")
+    assert beside.attrs["bad_spans"] == "[[0, 2.0, 1.0]]"
 
 
 def test_subjects_join_side_by_side_in_the_order_of_the_first():
