@@ -17,7 +17,7 @@ from neuroalign.alignment.reduction import parse_reduction
 from neuroalign.alignment.reliability import Reliability, find_reliability
 from neuroalign.alignment.residuals import make_residuals
 from neuroalign.alignment.ridge import ALPHAS
-from neuroalign.alignment.ridge_inputs import TargetBlock
+from neuroalign.alignment.ridge_inputs import TargetBlock, check_alphas
 from neuroalign.alignment.splits import Layout, make_layout, nested_folds
 from neuroalign.data import sample_dim, validate_responses
 from neuroalign.errors import check_keywords, check_option, list_ids, warn_user
@@ -102,7 +102,7 @@ def set_up(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         lags = replace(lags, nuisance=columns)
         columns = lags.delayed(columns)[:, :]
     targets, device = Targets(responses), resolve(device)
-    alphas = np.atleast_1d(np.asarray(ALPHAS if alphas is None else alphas, float))
+    alphas = check_alphas(ALPHAS if alphas is None else alphas)
     fitter = Fitter(outer, inner, alphas, device, columns.shape[1],
                     parse_reduction(reduce), random_state, make_residuals(residualize, columns, outer, inner, device),
                     select(select_neuroids, presented, responses, outer, targets.usable))

@@ -1,6 +1,7 @@
 """Outer and inner folds of an encoding analysis, and the ways to permute it."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import xarray as xr
@@ -114,7 +115,7 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
     _warn_scattered(layout, outer)
     if isinstance(inner_cv, str) and inner_cv == "loo":
         return outer, ["loo"] * len(outer)
-    if isinstance(inner_cv, Folds) or (not isinstance(inner_cv, (str, int)) and not hasattr(inner_cv, "split")):
+    if isinstance(inner_cv, Folds) or (not isinstance(inner_cv, (str, Integral)) and not hasattr(inner_cv, "split")):
         raise ValueError("inner_cv: each training set needs its own folds. Pass a name, a number of splits or a "
                          "scikit-learn splitter, not a table.")
     inner = []
@@ -135,6 +136,8 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
 
 def _make_folds(cv, ids, n_samples: int, **options) -> Folds:
     """Make folds; the shuffled folds of independent stimuli follow their ids, not the order of their rows."""
+    if ids is not None and isinstance(cv, Integral) and not isinstance(cv, bool):
+        cv, options["n_splits"] = "kfold", int(cv)
     if ids is None or not (isinstance(cv, str) and cv in ("kfold", "shuffled")):
         return make_folds(cv, n_samples, **options)
     place = np.argsort(np.argsort(ids, kind="stable"))
@@ -163,7 +166,8 @@ def memory_of(values: np.ndarray, runs=None) -> float:
         return 1.0
     for run in () if runs is None else np.unique(runs):
         values[runs == run] -= values[runs == run].mean(0)
-    own = autocorrelation(values)
+    sd = values.std(0)
+    own = autocorrelation(values / np.where(sd > 0, sd, 1))  # of any unit: in teslas they would pass for constant
     return max(1.0, len(values) / effective_samples(len(values), own, np.ones_like(own)))
 
 

@@ -109,6 +109,13 @@ def test_one_penalty_may_be_a_number():
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("alphas", [[], "few", [[1.0, 2.0]], [1.0, np.nan]])
+@pytest.mark.parametrize("call", CALLS)
+def test_penalties_that_are_none_are_named(call, alphas):
+    with pytest.raises(ValueError, match="alphas: got .*, expected finite penalties above 0"):
+        call(*toy(), **FAST | {"alphas": alphas})
+
+
 @pytest.mark.parametrize(("options", "words"), [
     ({"null": "foo"}, "null: got 'foo', expected one of 'auto', 'shift', 'block', 'permute'"),
     ({"fdr": "bonferroni"}, "fdr: got 'bonferroni', expected one of 'bh', 'by'"),

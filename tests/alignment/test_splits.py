@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import neuroalign as na
-from neuroalign.alignment.splits import make_layout, nested_folds
+from neuroalign.alignment.splits import make_layout, memory_of, nested_folds
 from neuroalign.data import make_features, make_responses
 from neuroalign.errors import NeuroalignWarning
 
@@ -110,3 +110,20 @@ def test_two_groups_leave_inner_folds_nothing_to_divide():
     with pytest.raises(ValueError, match="a training set holds one group, 'two', which inner folds .*inner_cv='loo'"):
         na.encode(features, responses, **options)
     assert na.encode(features, responses, inner_cv="loo", **options).score.item() > 0.9
+
+
+def test_a_number_of_folds_is_that_of_the_default_and_follows_the_ids():
+    ids = [f"s{k:02d}" for k in np.random.default_rng(0).permutation(40)]
+    layout = make_layout(make_responses(np.zeros((40, 1)), ids, ["v"]), None, None, None)
+    outer, inner = nested_folds(layout, "auto", "auto", 4, 3, 0)
+    for kind in (int, np.int64):
+        same, within = nested_folds(layout, kind(4), kind(3), 5, 5, 0)
+        np.testing.assert_array_equal(same.test, outer.test)
+        for one, other in zip(within, inner):
+            np.testing.assert_array_equal(one.test, other.test)
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1.0, 1e9])
+def test_autocorrelation_does_not_hang_on_the_unit(unit):
+    series = np.repeat(np.random.default_rng(0).standard_normal((100, 20)), 4, 0)
+    assert memory_of(series) > 3 and memory_of(unit * series) == pytest.approx(memory_of(series), rel=1e-6)
