@@ -186,6 +186,11 @@ class BandedPlan:
     _held: dict = field(default_factory=dict, repr=False)
 
     @property
+    def widths(self) -> list[int]:
+        """Columns of each band."""
+        return [s.stop - s.start for s in self._whole.slices]
+
+    @property
     def limits(self) -> tuple[float, float]:
         """Penalties beyond which nothing changes, as `RidgePlan.limits`, for the first candidate."""
         values = self._spectrum(None, 0).values

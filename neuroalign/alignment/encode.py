@@ -18,6 +18,7 @@ from neuroalign.alignment.encoding_scores import (
     warn_constant,
     warn_folds,
     warn_independent,
+    warn_narrow,
 )
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nested_layer import group_layers
@@ -70,7 +71,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
     reduce : int or str, optional
         Reduce the features, not the nuisance, within the training rows of each outer fold: ``"pca:50"`` components,
         ``"pca:0.9"`` as many as explain that share of the variance, a number or ``"random:300"`` a sparse random
-        projection. Models of different width are compared at equal dimensions so.
+        projection. Models of different width are compared at equal dimensions so; those that have fewer keep what
+        they have, with a warning. Coord ``n_components`` has the width (of all layers together), mean over folds.
     layer : {"each", "nested"} or mapping of str to sequence of str
         ``nested``: one score a model and stream, of predictions from the layer that does best within the training
         rows of each fold, for each neuroid (``MODEL:nested:STREAM``); ``attrs["chosen_layers"]``
@@ -199,6 +201,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
             alone["baseline"] = np.stack([score_moments(m, sums) for m in metrics])
         warn_constant(constant)
         warn_alphas(results, fitter.alphas)
+        warn_narrow(results, fitter.reduction)
         warn_independent(results)
         warn_leftover(leftover_of(results), problem.layout.n_samples)
     attrs = {"analysis": "encode", "warnings": said, **problem.describe(),

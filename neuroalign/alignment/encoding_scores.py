@@ -14,7 +14,7 @@ from neuroalign.stats import fdr as adjust
 
 __all__ = ["KEEP", "LEVEL", "assemble", "check_features", "check_kept", "check_tests", "compare_with_null",
            "fit_design", "geometric_mean", "leftover_of", "measure_leftover", "plan_null", "rows_behind", "warn_alphas",
-           "warn_constant", "warn_folds", "warn_independent"]
+           "warn_constant", "warn_folds", "warn_independent", "warn_narrow", "width_coords"]
 
 KEEP = ("prediction", "null", "fold_score", "bootstrap")
 EDGE_SHARE = 0.05
@@ -58,7 +58,7 @@ def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutation
         result = {"space": space, "solver": fit.solver, "score": observed,
                   "prediction": prediction if "prediction" in keep else None,
                   "best_alpha": geometric_mean(fit.best_alpha), "at_edge": fit.at_edge[:, predicted].mean(1),
-                  "leftover": measure_leftover(fitter, joint)}
+                  "leftover": measure_leftover(fitter, joint), "n_components": fit.n_components}
         if "fold_score" in keep:
             result["fold_score"] = np.stack([fold_scores(m, fit.sums) for m in metrics], 1)
         if resampling:
@@ -168,14 +168,21 @@ def assemble(results, problem, members, metrics, baselines, fdr, attrs) -> xr.Da
     coords = {k: v for k, v in responses.coords.items() if v.dims and set(v.dims) <= kept_dims}
     if "neuroid_id" in coords:
         coords["neuroid"] = ("neuroid", responses["neuroid_id"].values)
-    coords |= {"metric": metrics, "space": [r["space"] for r in results],
-               "n_features": ("space", [r["n_features"] for r in results])}
+    coords |= {"metric": metrics, "space": [r["space"] for r in results], **width_coords(results)}
     for name in ("model", "layer", "stream", "depth"):
         if members:
             coords[name] = ("space", [_group_coords(space)[name] for space in members])
         elif all(name in s.coords and s[name].ndim == 0 for s in spaces.values()):
             coords[name] = ("space", [spaces[r["space"]][name].item() for r in results])
     return scores.make(variables, coords, attrs)
+
+
+def width_coords(results) -> dict:
+    """Return coords: features of each space, and columns they were reduced to, if so (mean over folds)."""
+    coords = {"n_features": ("space", [r["n_features"] for r in results])}
+    if results[0]["n_components"] is not None:
+        coords["n_components"] = ("space", [r["n_components"].sum(1).mean() for r in results])
+    return coords
 
 
 def rows_behind(problem) -> dict:
@@ -275,7 +282,7 @@ def warn_independent(results) -> None:
 
 def warn_alphas(results, alphas) -> None:
     """Warn where many targets chose the smallest or the largest penalty."""
-    if len(alphas) < 2:
+    if len(np.unique(alphas)) < 2:
         return
     edges = (("smallest", alphas.min(), "smaller ones"), ("largest", alphas.max(), "larger ones"))
     for k, (word, edge, further) in enumerate(edges):
@@ -285,3 +292,17 @@ def warn_alphas(results, alphas) -> None:
             warn_user(f"the {word} penalty of the grid ({edge:g}) was chosen for more than {EDGE_SHARE:.0%} of the "
                       f"targets in {len(hit)} of {len(results)} spaces (at most {hit[worst]:.0%}, in {worst!r}); "
                       f"{further} may do better. Widen alphas.", "alpha-edge", hit)
+
+
+def warn_narrow(results, reduction) -> None:
+    """Warn of spaces that have fewer dimensions than they were to be reduced to."""
+    if reduction is None or reduction.size < 1:
+        return
+    fewest = {r["space"]: int(r["n_components"].min()) for r in results}
+    narrow = {space: n for space, n in fewest.items() if n < reduction.size}
+    if narrow:
+        worst = min(narrow, key=narrow.get)
+        warn_user(f"reduce={reduction.name!r}: {len(narrow)} of {len(results)} spaces have fewer than {reduction.size} "
+                  f"dimensions in the training rows (the fewest {narrow[worst]}, in {worst!r}). They keep what they "
+                  "have, and are not compared at equal dimensions (coord n_components). Ask for fewer.",
+                  "narrow-features", narrow)

@@ -20,6 +20,7 @@ from neuroalign.alignment.encoding_scores import (
     warn_alphas,
     warn_constant,
     warn_folds,
+    warn_narrow,
 )
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fit, Fitter, fill_flat
@@ -109,6 +110,7 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
             sums = fitter.fit(problem.nuisance, problem.targets.values).sums
             alone["baseline"] = np.stack([score_moments(m, sums) for m in metrics])
         warn_alphas([result], fitter.alphas)
+        warn_narrow([result], fitter.reduction)
         warn_leftover(leftover_of([result]), problem.layout.n_samples)
     attrs = {"analysis": "encode_banded", "warnings": said, **problem.describe(),
              "aggregation": {m: m.split(".")[1] for m in metrics}, "solver": {label: result["solver"]}, "fdr": fdr,
@@ -240,7 +242,7 @@ class BandedFitter(Fitter):
         """Predict every fold of targets (n_samples, n_targets); `prediction`, if given, is filled with it."""
         n_folds, n_targets = len(self.outer), Y.shape[1]
         sums, best = np.empty((n_folds, 6, n_targets)), np.empty((n_folds, n_targets))
-        at_edge, gammas, band_sums = np.zeros((2, n_targets)), [], 0.0
+        at_edge, gammas, band_sums, components = np.zeros((2, n_targets)), [], 0.0, []
         smallest, largest = self.alphas.min(), self.alphas.max()
         for fold, (train, test) in enumerate(self.outer):
             plan, y = self.plan(X, fold), self.targets(X, Y, fold)
@@ -252,6 +254,7 @@ class BandedFitter(Fitter):
                 self.leave_out(fold, part, predicted, best[fold])
             band_sums = band_sums + own_sums
             gammas.append(own)
+            components.append(self.components(plan))
             low, high = plan.limits
             # Beside a much larger share, a small one means a larger penalty: other candidates reach below it.
             even = ((own == 0) | (own > EVEN)).all(0)
@@ -259,8 +262,13 @@ class BandedFitter(Fitter):
             at_edge[1] += (best[fold] == largest) & (largest < high)
             if prediction is not None:
                 prediction[test] = predicted
-        return BandFit(sums, best, at_edge > n_folds / 2, plan.solver, np.mean(gammas, 0),
+        reduced = None if self.reduction is None or self._is_nuisance(X) else np.array(components)
+        return BandFit(sums, best, at_edge > n_folds / 2, plan.solver, reduced, np.mean(gammas, 0),
                        contributions(band_sums, sums.sum(0)))
+
+    def components(self, plan: BandedPlan) -> list[int]:
+        """Return how many columns each band of features has in the fold of a plan."""
+        return plan.widths[bool(self.n_beside):]
 
     def plans_of(self, X) -> list[BandedPlan] | None:
         """Return the plans of all folds, with the decompositions of all candidates, if they may be held at once."""

@@ -36,12 +36,15 @@ class Fit:
     at_edge : array of bool, shape (2, n_targets)
         Whether the smallest, the largest penalty was chosen in most folds, and going on would have made a difference.
     solver : str
+    n_components : array of int, shape (n_folds, n_parts), or None
+        Columns that each space (layer, band) was reduced to; None without a reduction.
     """
 
     sums: np.ndarray
     best_alpha: np.ndarray
     at_edge: np.ndarray
     solver: str
+    n_components: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Fitter:
         """Predict every fold of targets (n_samples, n_targets); `prediction`, if given, is filled with it."""
         n_folds, n_targets = len(self.outer), Y.shape[1]
         sums, best = np.empty((n_folds, 6, n_targets)), np.empty((n_folds, n_targets))
-        at_edge = np.zeros((2, n_targets))
+        at_edge, components = np.zeros((2, n_targets)), []
         smallest, largest = self.alphas.min(), self.alphas.max()
         for fold, (train, test) in enumerate(self.outer):
             plan, y = self.plan(X, fold), self.on_device(self.targets(X, Y, fold))
@@ -116,12 +119,20 @@ class Fitter:
             sums[fold] = moments(y[test], predicted)
             predicted = to_numpy(predicted)
             self.leave_out(fold, sums[fold], predicted, best[fold])
+            components.append(self.components(plan))
             low, high = plan.limits
             at_edge[0] += (best[fold] == smallest) & (smallest > low)
             at_edge[1] += (best[fold] == largest) & (largest < high)
             if prediction is not None:
                 prediction[test] = predicted
-        return Fit(sums, best, at_edge > n_folds / 2, plan.solver)
+        reduced = None if self.reduction is None or self._is_nuisance(X) else np.array(components)
+        return Fit(sums, best, at_edge > n_folds / 2, plan.solver, reduced)
+
+    def components(self, plan) -> list[int] | None:
+        """Return how many columns each space (layer) was reduced to in the fold of a plan; None if not reduced."""
+        if self.reduction is None:
+            return None
+        return [p.n_features - self.n_beside for p in getattr(plan, "plans", [plan])]
 
     @property
     def n_beside(self) -> int:

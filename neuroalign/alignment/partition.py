@@ -14,6 +14,7 @@ from neuroalign.alignment.encoding_scores import (
     rows_behind,
     warn_alphas,
     warn_folds,
+    warn_narrow,
 )
 from neuroalign.alignment.joint import BandedFitter, check_bands, joint_designs
 from neuroalign.alignment.problem import check_settings, set_up
@@ -113,6 +114,7 @@ def partition_variance(features, responses: xr.DataArray, *, bands: Mapping[str,
         found = _score(problem, models, parts, resampling, level, "bootstrap" in keep)
         leftover = _leftover(problem.fitter, models[:len(named)])
         warn_alphas(found["edges"], problem.fitter.alphas)
+        warn_narrow(found["edges"][:len(named)], problem.fitter.reduction)
         warn_leftover(leftover, problem.layout.n_samples)
     attrs = {"analysis": "partition_variance", "warnings": said, **problem.describe(), "method": method,
              "bands": named, "aggregation": {METRIC: "pooled"}, "refine": refine if method == "banded" else None,
@@ -187,11 +189,12 @@ def _score(problem, models, parts, resampling, level, keep) -> dict:
         size = max(1, min(size, BUDGET // (8 * len(weights) * len(resampling.resamples))))
     for start in range(0, Y.shape[1], size):
         found.append(_score_chunk(problem, models, slice(start, start + size), weights, resampling, level, keep))
-    joined = {k: np.concatenate([f[k] for f in found], -1) for k in found[0] if k != "solver"}
+    joined = {k: np.concatenate([f[k] for f in found], -1) for k in found[0] if k not in ("solver", "components")}
     predicted = np.isfinite(joined["best_alpha"][-1])
     at_edge = joined.pop("at_edge")[..., predicted].mean(-1)
-    joined["edges"] = [{"space": m.label, "at_edge": edge, "solver": solver}
-                       for m, edge, solver in zip(models, at_edge, found[0]["solver"])]
+    joined["edges"] = [{"space": m.label, "at_edge": edge, "solver": solver, "n_components": components}
+                       for m, edge, solver, components in zip(models, at_edge, found[0]["solver"],
+                                                              found[0]["components"])]
     return joined
 
 
@@ -199,7 +202,7 @@ def _score_chunk(problem, models, some: slice, weights, resampling, level, keep)
     Y = problem.targets.values[:, some]
     n_targets, beside = Y.shape[1], problem.fitter.n_beside > 0  # residualised, the nuisance is in no model
     r2, alphas = np.zeros((1 + len(models), n_targets)), np.full((1 + len(models), n_targets), np.nan)
-    edges, solvers, resampled = [], [], []
+    edges, solvers, components, resampled = [], [], [], []
     if resampling:
         measured = _some(problem.fitter, some).measured(models[0].design.joint, Y).astype(np.float64)
         ones = _predicted(_some(problem.fitter, some), Y.shape)
@@ -216,11 +219,13 @@ def _score_chunk(problem, models, some: slice, weights, resampling, level, keep)
         if k:
             edges.append(fit.at_edge)
             solvers.append(fit.solver)
+            components.append(fit.n_components)
         if resampling:
             p = np.where(ones, prediction, 0).astype(np.float64)
             moved = [*fixed, *(resampling.sums(x) for x in (p, p**2, measured * p))]
             resampled[k] = score_moments(METRIC, np.stack(moved)[None])
-    found = {"score": weights @ r2, "best_alpha": alphas, "at_edge": np.array(edges), "solver": solvers}
+    found = {"score": weights @ r2, "best_alpha": alphas, "at_edge": np.array(edges), "solver": solvers,
+             "components": components}
     if resampling:
         resampled = np.einsum("ps,sbt->pbt", weights, resampled)
         found["ci_low"], found["ci_high"] = resampling.interval(resampled.swapaxes(0, 1), level)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def parse_reduction(reduce) -> Reduction | None:
     """
     if reduce is None:
         return None
-    count = isinstance(reduce, int) and not isinstance(reduce, bool)
+    count = isinstance(reduce, Integral) and not isinstance(reduce, bool)
     text = f"random:{reduce}" if count else str(reduce)
     match = re.fullmatch(r"(pca|random):(\d+|0?\.\d+)", text)
     size = float(match[2]) if match else 0

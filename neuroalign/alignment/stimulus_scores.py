@@ -13,6 +13,8 @@ from neuroalign.alignment.encoding_scores import (
     plan_null,
     warn_constant,
     warn_folds,
+    warn_narrow,
+    width_coords,
 )
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fitter, Tally, residuals_of
@@ -99,10 +101,11 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
                 if n_permutations:
                     told, moved, orders = plan_null(design, problem.fitter, problem.layout, n_permutations, permuting)
                 plans = problem.fitter.plans_of(table) if n_permutations and moved == "responses" else None
-                observed, baseline = _score(problem, table, Y, groups, metrics, centre, plans)
+                observed, baseline, components = _score(problem, table, Y, groups, metrics, centre, plans)
                 results[space] = {"space": space, "score": observed,
                                   "leftover": measure_leftover(problem.fitter, table),
-                                  "n_features": table.shape[1] - problem.nuisance.shape[1]}
+                                  "n_features": table.shape[1] - problem.nuisance.shape[1],
+                                  "n_components": components}
                 if n_permutations:
                     tally, residuals = Tally(observed), residuals_of(problem.fitter, design)
                     for order in orders:
@@ -111,6 +114,7 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
                         tally.add(_score(problem, *one, groups, metrics, centre, plans)[0])
                     results[space] |= {"p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd}
         warn_constant(constant)
+        warn_narrow(results.values(), problem.fitter.reduction)
         leftover = leftover_of(results.values())
         warn_leftover(leftover, problem.layout.n_samples)
     attrs = {"analysis": "encode_stimuli", "warnings": said, **problem.describe(), "centre": centre, "by": by,
@@ -254,9 +258,9 @@ def _tell_unselected(problem: Problem, groups) -> None:
 
 
 def _score(problem: Problem, table: Table, values: np.ndarray, groups, metrics, centre, plans=None):
-    """Return scores and those of the mean of the training rows, (metric, group[, time bin])."""
+    """Return scores and those of the mean of the training rows, (metric, group[, time bin]), and reduced widths."""
     fitter: Fitter = problem.fitter
-    tested, measured, predicted, mean = [], [], [], []
+    tested, measured, predicted, mean, components = [], [], [], [], []
     for fold, (train, test) in enumerate(fitter.outer):
         plan, Y = fitter.plan(table, fold) if plans is None else plans[fold], fitter.targets(table, values, fold)
         level = Y[train].mean(0, dtype=np.float64)
@@ -266,6 +270,7 @@ def _score(problem: Problem, table: Table, values: np.ndarray, groups, metrics, 
         measured.append(Y[test])
         predicted.append(guess)
         mean.append(np.broadcast_to(level, guess.shape))
+        components.append(fitter.components(plan))
     tested, sd = np.concatenate(tested), problem.targets.sd
     measured, predicted, mean = (np.concatenate(x) * sd for x in (measured, predicted, mean))
     if centre == "train":
@@ -276,8 +281,9 @@ def _score(problem: Problem, table: Table, values: np.ndarray, groups, metrics, 
         known = None if fitter.selected is None else fitter.selected[:, columns]
         return STATISTICS[metric](measured[:, columns], side[:, columns], tested, known)
 
-    return tuple(np.stack([[[score(m, side, c) for c in columns] for columns in groups.values()] for m in metrics])
-                 for side in (predicted, mean))
+    scored = (np.stack([[[score(m, side, c) for c in columns] for columns in groups.values()] for m in metrics])
+              for side in (predicted, mean))
+    return *scored, None if fitter.reduction is None else np.array(components)
 
 
 def _rows_behind(fitter: Fitter, groups, where) -> dict:
@@ -308,7 +314,7 @@ def _assemble(results, baseline, problem, groups, metrics, fdr, attrs):
                       "null_mean": (dims, stack("null_mean")), "null_sd": (dims, stack("null_sd"))}
     coords = {"metric": metrics, "space": list(results), "target": list(groups),
               "n_neuroids": ("target", [len(columns[0]) for columns in groups.values()]),
-              "n_features": ("space", [r["n_features"] for r in results.values()])}
+              **width_coords(list(results.values()))}
     if binned:
         coords["time_bin"] = problem.responses["time_bin"].values
     spaces = problem.spaces

@@ -1,5 +1,7 @@
 """Reduction inside the training rows of each fold, against scikit-learn pipelines; tables read by columns."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from neuroalign.alignment.reduction import Reduction, parse_reduction, reduce_fe
 from neuroalign.alignment.ridge import plan_ridge
 from neuroalign.alignment.table import Table
 from neuroalign.data import make_features, make_responses
+from neuroalign.data.scores import attrs_of
 from neuroalign.stats import make_folds
 
 CPU = torch.device("cpu")
@@ -53,6 +56,7 @@ def test_encode_with_components_equals_a_pipeline_that_sees_the_training_folds_a
     assert scores.attrs["reduce"] == '"pca:6"'
 
 
+@pytest.mark.filterwarnings("ignore:reduce='pca.400'")
 @pytest.mark.parametrize("p", [30, 90])
 def test_all_components_are_no_reduction(p):
     features, responses, _, _ = problem(50, p)
@@ -144,3 +148,54 @@ def test_tables_take_rows_and_split_columns():
     assert Table([np.zeros((4, 0)), a]).split(0)[0].shape == (4, 0)
     with pytest.raises(ValueError, match="no part ends at column 2"):
         table.split(2)
+
+
+def spaces_of_unequal_width(n=60):
+    rng = np.random.default_rng(0)
+    ids = [f"s{k:02d}" for k in range(n)]
+    wide, latent = rng.standard_normal((n, 30)), rng.standard_normal((n, 4))
+    flat = latent @ rng.standard_normal((4, 30))  # wide, of few dimensions
+    y = make_responses(wide[:, :5] + rng.standard_normal((n, 5)), ids, list("abcde"))
+    spaces = {"wide": make_features(wide, ids, model="m", layer="wide"),
+              "narrow": make_features(wide[:, :7], ids, model="m", layer="narrow"),
+              "flat": make_features(flat, ids, model="m", layer="flat")}
+    return spaces, y
+
+
+def told_of_width(call, *args, **options):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scores = call(*args, **options)
+    return scores, [w.message for w in caught if getattr(w.message, "code", "") == "narrow-features"]
+
+
+def test_spaces_narrower_than_their_reduction_are_named_and_the_width_is_told():
+    spaces, y = spaces_of_unequal_width()
+    scores, told = told_of_width(na.encode, spaces, y, reduce="pca:20", alphas=[1.0])
+    assert scores.n_features.values.tolist() == [30, 7, 30] and scores.n_components.values[:2].tolist() == [20, 7]
+    assert 4 <= scores.n_components.values[2] < 6  # rounding may leave a fifth
+    (warning,) = told
+    assert set(warning.ids) == {"narrow", "flat"} and "'pca:20': 2 of 3 spaces have fewer than 20" in str(warning)
+    assert attrs_of(scores)["warnings"][0]["code"] == "narrow-features"
+    for reduce in ("pca:4", 4, "pca:0.5"):
+        assert not told_of_width(na.encode, spaces, y, reduce=reduce, alphas=[1.0])[1]
+    assert "n_components" not in na.encode(spaces, y, alphas=[1.0]).coords
+    train = [StandardScaler().fit_transform(v.values[:48]) for v in spaces.values()]
+    some = na.encode(spaces, y, reduce="pca:0.5", alphas=[1.0], cv=[(np.arange(48), np.arange(48, 60))]).n_components
+    assert some.values.tolist() == [PCA(0.5).fit(x).n_components_ for x in train]
+
+
+@pytest.mark.parametrize("options", [{"nuisance": "length"}, {"nuisance": "length", "residualize": "features"}, {}])
+def test_every_encoding_tells_the_width_of_the_features_alone(options):
+    spaces, y = spaces_of_unequal_width()
+    y = y.assign_coords(length=("stimulus", np.random.default_rng(1).standard_normal(60)))
+    options |= {"reduce": 10, "n_splits": 2, "n_inner_splits": 2, "alphas": [1.0, 100.0]}  # a random projection
+    nested, told = told_of_width(na.encode, spaces, y, layer="nested", **options)
+    assert nested.n_components.values.tolist() == [27] and len(told) == 1  # 10 + 7 + 10
+    banded, told = told_of_width(na.encode_banded, spaces, y, n_candidates=4, **options)
+    assert banded.n_components.values.tolist() == [27] and len(told) == 1
+    by_stimulus, told = told_of_width(na.encode_stimuli, spaces, y, **options)
+    assert by_stimulus.n_components.values.tolist() == [10, 7, 10] and told[0].ids == ("narrow",)
+    two = {k: spaces[k] for k in ("wide", "narrow")}
+    _, told = told_of_width(na.partition_variance, two, y, n_candidates=2, n_bootstraps=0, **options)
+    assert told[0].ids == ("narrow",) and told[0].count == 1
