@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import typer
 import xarray as xr
 
 from neuroalign.data import StimulusSet, make_features, sample_dim
@@ -77,6 +78,10 @@ def check_encoding(stimuli: StimulusSet, responses: xr.DataArray, settings: Mapp
 
     if isinstance(settings["cv"], str):
         check_option("cv", settings["cv"], ("auto", *FOLD_NAMES))
+    if sample_dim(responses) == "time" and settings["hrf"] is None and settings["downsample"] is None:
+        raise typer.BadParameter("the responses are a time series, and the stimuli events in it: convolve these by "
+                                 "--hrf glover, or bring them to its samples by --downsample mean or lanczos (and let "
+                                 "--delay or --trf find when they are answered).", param_hint="--hrf")
     check_tests(null, "bh")
     check_kept((), n_permutations=n_permutations, n_bootstraps=n_bootstraps)
     features = stand_in(stimuli, **rows)

@@ -22,7 +22,7 @@ def zoo_list(zoo: opt.Zoo = None) -> None:
 
     rows = [
         {"id": e.id, "family": e.family, "modalities": ", ".join(e.modalities), "objective": e.objective,
-         "source": "packaged" if e.package else e.repository or ("file" if e.file else "–"),
+         "source": "packaged" if e.package else e.repository or e.source,
          "licence": e.licence or "unknown"}
         for e in list_models(zoo)
     ]

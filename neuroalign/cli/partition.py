@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from neuroalign.cli import options as opt
-from neuroalign.cli.analyse import finish
 from neuroalign.cli.models import load_features
 
 
@@ -53,6 +52,7 @@ def partition(
         raise typer.BadParameter("needs --groups, the coord that it names values of.", param_hint="--test")
     import neuroalign as na
     from neuroalign.cli.checks import check_encoding, check_models
+    from neuroalign.data import scores as score_tools
     from neuroalign.errors import check_option
     from neuroalign.recordings import prepare_responses
 
@@ -77,7 +77,26 @@ def partition(
     scores = na.partition_variance(features, recorded, bands=bands, method=method, n_candidates=candidates,
                                    n_bootstraps=bootstraps, block=block,
                                    ceiling=None if residualize == "both" else ceiling, **options)
-    finish(scores, out)
+    _print_parts(scores)
+    if out is not None:
+        print(f"scores: {score_tools.save(scores, out)}")
+
+
+def _print_parts(scores, rows: int = 40) -> None:
+    """All models and parts of a neuroid together, neuroids that all bands predict best first."""
+    from neuroalign.cli.tables import print_table
+    from neuroalign.data import scores as score_tools
+
+    frame = score_tools.to_frame(scores).astype({"n": "Int64"})
+    where = [c for c in ("neuroid", "time_bin") if c in scores.score.dims]
+    models = frame["space"][frame["part"] == "model"]
+    whole = frame[frame["space"] == models.iloc[-1]].sort_values("score", ascending=False)
+    best = whole[where].head(max(1, rows // scores.sizes["space"]))
+    shown = frame.merge(best.assign(rank=range(len(best))), on=where).sort_values("rank", kind="stable")
+    wanted = [*where, "part", "space", "score", "baseline", "ci_low", "ci_high", "n"]
+    title = f"R² of {scores.sizes['space']} models and parts for {len(whole)} neuroids"
+    title += (" and time bins" if len(where) > 1 else "") + (f", best {len(best)}" if len(best) < len(whole) else "")
+    print_table(shown[[c for c in wanted if c in shown]], title=title)
 
 
 def _check_number(bands) -> None:

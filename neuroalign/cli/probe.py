@@ -15,7 +15,7 @@ Real = Annotated[str | None, typer.Option("--models", help="'real': list models 
                                                            "and the result to expect, and do nothing else.")]
 Asked = Annotated[list[str] | None, typer.Argument(help="Zoo id, ID@random, folder or hub id.", show_default=False)]
 Folder = Annotated[Path | None, typer.Option("--out", help="Folder for the scores (netCDF) and figures (PNG).")]
-HalfSamples = Annotated[int, typer.Option(help="Half samples of the stimuli for the intervals; 0 for none.")]
+HalfSamples = Annotated[int, typer.Option(min=0, help="Half samples of the stimuli for the intervals; 0 for none.")]
 # Memory of the weights as they are loaded: parameters of the configuration times bytes.
 REAL = {
     "gap": [
@@ -53,7 +53,7 @@ def gap(
     shift: Annotated[bool, typer.Option("--shift", help="Also move the sides towards each other (a sweep).")] = False,
     geometry: Annotated[bool, typer.Option("--geometry", help="Also CKA and mutual k-NN of the two sides.")] = False,
     permutations: opt.Permutations = 1000,
-    refits: Annotated[int, typer.Option(help="Refits for the null of the separability; 0 for none.")] = 0,
+    refits: Annotated[int, typer.Option(min=0, help="Refits for the null of the separability; 0 for none.")] = 0,
     bootstraps: HalfSamples = 200,
     on_missing: opt.Missing = "error",
     out: Folder = None,
@@ -113,10 +113,12 @@ def alignment(
     if not model or stimuli is None:
         raise typer.BadParameter("give at least one MODEL and --stimuli.", param_hint="MODEL")
     import neuroalign as na
+    from neuroalign.cli.checks import check_models
     from neuroalign.features import FeatureSet
     from neuroalign.models import load_model
     from neuroalign.probes.batches import meeting_layers
 
+    check_models(model, zoo)
     rows, features, more = na.load_stimuli(stimuli), FeatureSet([]), {"words": [], "weights": [], "skip": []}
     for name in model:
         loaded = load_model(name, device=device, random_state=random_state, zoo=zoo)
@@ -152,7 +154,7 @@ def flow(
     edges: Annotated[list[str], typer.Option(help="SPAN->SPAN (repeat): image->question, question->last, "
                                                   "image[box]->question, encoder->all. Put it in quotes.")]
     = ["image->last", "text->last", "image->text"],  # noqa: B006
-    window: Annotated[int, typer.Option(help="Blocks of a window, around each block.")] = 9,
+    window: Annotated[int, typer.Option(min=1, help="Blocks of a window, around each block.")] = 9,
     answer: Annotated[str | None, typer.Option(help="Column with the right answers: only stimuli that are answered "
                                                     "correctly count.")] = None,
     lens: Annotated[bool, typer.Option("--lens", help="Also read the answer off each layer.")] = False,
@@ -163,7 +165,7 @@ def flow(
     cut: Annotated[list[str] | None, typer.Option(help="With --responses: blocks FIRST-LAST that are cut (repeat); "
                                                        "all by default.")] = None,
     irrelevant: Annotated[str | None, typer.Option(help="With --responses: an edge that should not matter.")] = None,
-    controls: Annotated[int, typer.Option(help="With --responses: sets of matched random reads.")] = 5,
+    controls: Annotated[int, typer.Option(min=0, help="With --responses: sets of matched random reads.")] = 5,
     bootstraps: opt.Bootstraps = 1000,
     batch_size: Annotated[int | None, typer.Option(help="Stimuli at a time; default: found from the memory.")] = None,
     store: opt.Store = None,
@@ -181,9 +183,11 @@ def flow(
         raise typer.BadParameter("give at least one MODEL and --stimuli.", param_hint="MODEL")
     windows = [_window(text) for text in cut] if cut else None
     import neuroalign as na
+    from neuroalign.cli.checks import check_models
     from neuroalign.models import load_model
     from neuroalign.recordings import prepare_responses
 
+    check_models(model, zoo)
     rows, found = na.load_stimuli(stimuli), {"flow": [], "lens": [], "ablation": [], "sites": []}
     options = {"answer": answer, "batch_size": batch_size, "random_state": random_state}
     recorded, ceiling = prepare_responses(responses, random_state=random_state) if responses else (None, None)

@@ -57,7 +57,7 @@ def test_options_of_a_time_series_reach_encode(recorded):
 
 
 @pytest.mark.parametrize(("args", "words"), [
-    ((), "Put the events in time"),
+    ((), "convolve these by --hrf glover"),
     (("--downsample", "mean", "--delay", "4", "--gap", "2"), "shorter than the longest delay, 4 s"),
     (("--hrf", "glover", "--gap", "-1"), "expected seconds of at least 0"),
     (("--hrf", "glover", "--cv", "kfold"), "leaks between the neighbours"),

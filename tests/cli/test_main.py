@@ -36,6 +36,7 @@ def test_help_says_what_a_command_does(neuroalign, args):
 def test_zoo_list_and_show(neuroalign):
     code, out, _ = neuroalign("zoo", "list")
     assert code == 0 and "efficientnet-lite0" in out and "smollm2-135m" in out
+    assert "made of vit-base and bert-base" in out
     code, out, _ = neuroalign("zoo", "show", "minilm")
     assert code == 0 and "licence" in out and "sha256" in out
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import typer
 
-from neuroalign.cli.partition import _bands
+import neuroalign as na
+from neuroalign.cli.partition import _bands, _print_parts
+from neuroalign.data import make_features, make_responses
 from neuroalign.data.scores import attrs_of, load
 
 
@@ -53,3 +55,17 @@ def test_spaces_are_gathered_by_a_part_of_their_names():
     assert list(_bands(spaces, "layer")) == ["l1", "l2"] and list(_bands(spaces, "space")) == spaces
     with pytest.raises(typer.BadParameter, match="space, model, layer, stream"):
         _bands(spaces, "region")
+
+
+def test_all_parts_of_the_best_neuroids_are_printed_together(capsys):
+    rng = np.random.default_rng(0)
+    ids, noise = [f"s{k}" for k in range(40)], 3 * rng.standard_normal((40, 3))
+    a, b = rng.standard_normal((2, 40, 1))
+    y = make_responses(np.c_[a + noise[:, :1], a + b, b + noise[:, 1:2]], ids, ["half", "both", "other"])
+    spaces = {m: make_features(x, ids, model=m) for m, x in (("a", a), ("b", b))}
+    _print_parts(na.partition_variance(spaces, y, n_bootstraps=0), rows=6)
+    title, header, *lines = capsys.readouterr().out.splitlines()
+    assert title == "# R² of 6 models and parts for 3 neuroids, best 1" and header.startswith("neuroid\tpart\tspace")
+    assert [line.split("\t")[:3] for line in lines] == [
+        ["both", "model", "a"], ["both", "model", "b"], ["both", "model", "a + b"], ["both", "unique", "a, unique"],
+        ["both", "unique", "b, unique"], ["both", "shared", "a & b, shared"]]

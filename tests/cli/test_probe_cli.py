@@ -98,6 +98,8 @@ def test_real_models_are_listed_and_nothing_runs(probe, model):
     (("gap",), "SOURCES: got none"),
     (("gap", "--models", "all"), "expected 'real'"),
     (("alignment", "minilm"), "give at least one MODEL and --stimuli"),
+    (("alignment", "minilm", "minilmm", "--stimuli", "nowhere.csv"), "Did you mean 'minilm'"),
+    (("flow", "minilm", "minilmm", "--stimuli", "nowhere.csv"), "Did you mean 'minilm'"),
 ])
 def test_wrong_input_is_explained(args, words):
     out = run(*args)
