@@ -13,7 +13,7 @@ from neuroalign.errors import check_option, list_ids, warn_user
 from neuroalign.recordings.continuous import as_runs
 from neuroalign.recordings.events import check_inside, read_events
 from neuroalign.recordings.history import note_dropped
-from neuroalign.recordings.signals import filter_reach, normal_steps, preprocess
+from neuroalign.recordings.signals import filter_reach, grid_of, normal_steps, preprocess
 
 __all__ = ["average_events", "bin_centres", "bin_events"]
 
@@ -214,7 +214,8 @@ def _read(run, onsets, steps, before: float, after: float) -> xr.DataArray:
     if run.in_memory or any(name in WHOLE for name, _ in steps):
         return run.prepared(steps)
     reach = filter_reach(steps) + 2 / run.sfreq
-    return preprocess(run.read(onsets[0] - before - reach, onsets[-1] + after + reach), steps)
+    whole = grid_of(steps, run.sfreq)  # each stretch is resampled to the same samples as the whole run
+    return preprocess(run.read(onsets[0] - before - reach, onsets[-1] + after + reach, whole), steps)
 
 
 def _means(signal: xr.DataArray, onsets, edges) -> tuple[np.ndarray, np.ndarray]:

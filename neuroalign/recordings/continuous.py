@@ -45,9 +45,9 @@ class Run:
         """Second at which the run ends."""
         return self.start + self.n_samples / self.sfreq
 
-    def read(self, start: float, stop: float) -> xr.DataArray:
-        """Return the samples between two seconds, as far as there are any: ``(time, neuroid)``."""
-        first = max(0, int(np.floor((start - self.start) * self.sfreq)))
+    def read(self, start: float, stop: float, whole: int = 1) -> xr.DataArray:
+        """Return the samples between two seconds, as far as there are any, from a multiple of `whole` samples on."""
+        first = max(0, int(np.floor((start - self.start) * self.sfreq)) // whole * whole)
         last = min(self.n_samples, int(np.ceil((stop - self.start) * self.sfreq)) + 1)
         return self.fetch(first, last)
 

@@ -5,7 +5,9 @@ and never across the border of two runs.
 """
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import xarray as xr
@@ -21,6 +23,7 @@ __all__ = [
     "band_power",
     "despike",
     "filter_reach",
+    "grid_of",
     "high_gamma",
     "normal_steps",
     "notch",
@@ -89,6 +92,23 @@ def filter_reach(steps: Sequence) -> float:
         elif name == "resample":
             reach = max(reach, 20 / options["sfreq"])
     return reach
+
+
+def grid_of(steps: Sequence, sfreq: float) -> int:
+    """Return the number of samples between two at which the samples of all later rates stand, too.
+
+    Examples
+    --------
+    >>> grid_of(["common_average", ("resample", {"sfreq": 200})], 2048.0)
+    256
+    """
+    whole, step = 1, Fraction(1)  # in samples of the recording
+    for name, options in normal_steps(steps):
+        if name == "resample":
+            ratio = _ratio(options["sfreq"], sfreq)
+            sfreq, whole = options["sfreq"], math.lcm(whole, (ratio.denominator * step).numerator)
+            step /= ratio
+    return whole
 
 
 def notch(responses: xr.DataArray, freq: float, *, harmonics: int = 6, quality: float = 30.0) -> xr.DataArray:
@@ -229,16 +249,9 @@ def resample(responses: xr.DataArray, sfreq: float) -> xr.DataArray:
 
     Coords of `time` that are the same in a whole run (``run``, ``session``) stay; others have no value at new samples.
     """
-    from fractions import Fraction
-
     from scipy.signal import resample_poly
 
-    old = _rate(responses)
-    ratio = Fraction(sfreq / old).limit_denominator(2000)
-    if abs(float(ratio) * old / sfreq - 1) > 1e-6:
-        raise ValueError(f"resample: {old:g} Hz to {sfreq:g} Hz is no ratio of whole numbers below 2000; choose a near "
-                         "rate.")
-    parts = []
+    ratio, parts = _ratio(sfreq, _rate(responses)), []
     moved = responses.transpose("time", "neuroid")
     for rows in _runs(responses):
         run = moved.isel(time=rows)
@@ -254,6 +267,14 @@ def resample(responses: xr.DataArray, sfreq: float) -> xr.DataArray:
                                   coords={**coords, "time": times}, name=responses.name))
     out = xr.concat(parts, "time", coords="different", compat="equals") if len(parts) > 1 else parts[0]
     return note(out, responses, "resample", sfreq=float(sfreq)).assign_attrs(sfreq=float(sfreq))
+
+
+def _ratio(sfreq: float, old: float) -> Fraction:
+    ratio = Fraction(sfreq / old).limit_denominator(2000)
+    if abs(float(ratio) * old / sfreq - 1) > 1e-6:
+        raise ValueError(f"resample: {old:g} Hz to {sfreq:g} Hz is no ratio of whole numbers below 2000; choose a near "
+                         "rate.")
+    return ratio
 
 
 STEPS = {f.__name__: f for f in (notch, band_pass, high_gamma, band_power, despike, zscore, resample, drop_channels,

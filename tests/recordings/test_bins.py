@@ -61,6 +61,10 @@ def test_a_file_is_read_in_stretches_and_gives_the_same(tmp_path):
     whole = bin_events(preprocess((signal * 1e-5).assign_attrs(signal.attrs), steps), events)
     np.testing.assert_allclose(lazy.values, whole.values, atol=1e-3 * float(whole.std()))
     assert [s["step"] for s in json.loads(lazy.attrs["steps"])] == ["notch", "high_gamma", "common_average"]
+    steps = [("high_gamma", {"low": 70, "high": 200}), ("resample", {"sfreq": 160}), ("resample", {"sfreq": 64})]
+    lazy = bin_events(tmp_path / "x_raw.fif", events, steps=steps, block=6.0, step=0.1)
+    whole = bin_events(preprocess((signal * 1e-5).assign_attrs(signal.attrs), steps), events, step=0.1)
+    np.testing.assert_allclose(lazy.values, whole.values, atol=0.03 * float(whole.std()))
     plain = bin_events(tmp_path / "x_raw.fif", events, block=6.0)
     np.testing.assert_allclose(plain.values, bin_events((signal * 1e-5).assign_attrs(signal.attrs), events), atol=1e-11)
 
