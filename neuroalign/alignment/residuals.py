@@ -71,10 +71,11 @@ class Residuals:
         """
         if None not in self._plans:
             self._plans[None] = plan_ridge(self.nuisance, self.nuisance, alphas=[PENALTY], device=self.device)
-        values = np.asarray(values, np.float32)
-        explained = self._plans[None].predict(values)[0]
-        explained = np.where(np.isnan(explained), values, explained)  # constant
-        return explained, values - explained
+        mean = np.mean(values, axis=0, dtype=np.float64)
+        centred = (values - mean).astype(np.float32)  # far from zero, float32 would hold no differences
+        explained = self._plans[None].predict(centred)[0]
+        explained = np.where(np.isnan(explained), centred, explained)  # constant
+        return (explained + mean).astype(np.result_type(values.dtype, np.float32)), centred - explained
 
     def targets(self, Y: np.ndarray, fold: int) -> np.ndarray:
         """Return the responses (n_samples, n_targets) as residuals in the training and test rows of a fold."""

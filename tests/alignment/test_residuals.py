@@ -42,6 +42,13 @@ def fitted(X, Y, rows, inner, alphas):
     return lambda new: np.stack([m.predict((new - mean) / sd) for m in models], 1)
 
 
+def test_the_null_of_features_far_from_zero_is_that_of_features_about_it():
+    features, responses, nuisance, _ = confounded(own=0.5)
+    options = {"nuisance": nuisance, "alphas": [1.0], "n_permutations": 19, "metric": "r.pooled", "keep": "null"}
+    about, far = (na.encode(f, responses, **options) for f in (features, features.astype(float) + 1e9))
+    np.testing.assert_allclose(far.null, about.null, atol=1e-4)
+
+
 @pytest.mark.parametrize("what", ["features", "both"])
 def test_scores_equal_an_explicit_loop_that_sees_the_training_rows_alone(what):
     features, responses, nuisance, (N, X, Y) = confounded(own=0.5)
