@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuroalign.alignment.sites import paired_differences
+from neuroalign.alignment.sites import as_of_many, paired_differences, warn_few_units
 from neuroalign.data import scores as results
-from neuroalign.errors import list_ids
+from neuroalign.errors import collect_warnings, list_ids
 from neuroalign.stats import cluster_test, neighbours_within
 
 __all__ = ["cluster_scores", "list_clusters"]
@@ -29,8 +29,8 @@ def cluster_scores(scores: xr.Dataset, comparisons: Mapping[str, tuple] | None =
         Of `neuroalign.encode` for responses with time bins: with ``n_permutations`` and ``keep=["null"]``, each of
         which refits everything; for comparisons with ``n_bootstraps`` and ``keep=["bootstrap"]``.
     comparisons : mapping of str to (space, space), optional
-        Test differences, as in `site_tests`, whose resamples and widening serve as the null. By default each space is
-        tested against its own null.
+        Test differences, as in `site_tests`, whose resamples and widening serve as the null (and whose z are made
+        smaller where few units were resampled). By default each space is tested against its own null.
     metric : str, optional
         The first of the Scores by default.
     threshold : float
@@ -51,6 +51,11 @@ def cluster_scores(scores: xr.Dataset, comparisons: Mapping[str, tuple] | None =
     ValueError
         There are no time bins, the null was not kept, it is too small for p to reach .05, or coordinates are missing.
 
+    Warns
+    -----
+    NeuroalignWarning
+        ``few-units``: as in `site_tests`.
+
     Examples
     --------
     ``tests = cluster_scores(scores, radius=6.0); list_clusters(tests)``
@@ -61,11 +66,14 @@ def cluster_scores(scores: xr.Dataset, comparisons: Mapping[str, tuple] | None =
                          "over.")
     adjacency = None if radius is None else _adjacency(scores, radius)
     about = results.attrs_of(scores)
-    if comparisons is None:
-        values, pairs = _against_null(scores, metric), {}
-    else:
-        values = {k: _difference(scores, metric, pair) for k, pair in comparisons.items()}
-        pairs = {k: list(pair) for k, pair in comparisons.items()}
+    with collect_warnings() as said:
+        if comparisons is None:
+            values, pairs = _against_null(scores, metric), {}
+        else:
+            units = about.get("resampled_units")
+            warn_few_units("clusters of differences", units)
+            values = {k: _difference(scores, metric, pair, units) for k, pair in comparisons.items()}
+            pairs = {k: list(pair) for k, pair in comparisons.items()}
     found = {k: cluster_test(z, null, adjacency=adjacency, threshold=threshold)
              for k, (_, z, null) in values.items()}
     smallest = next(iter(found.values())).smallest_p
@@ -79,7 +87,7 @@ def cluster_scores(scores: xr.Dataset, comparisons: Mapping[str, tuple] | None =
     sites, times = scores["neuroid"].values, scores["time_bin"].values
     table = [row for k, f in found.items() for row in _describe(k, f, sites, times)]
     attrs = {"analysis": "cluster_scores", "comparisons": pairs, "threshold": threshold, "radius": radius,
-             "clusters": table, "smallest_p": smallest,
+             "clusters": table, "smallest_p": smallest, "warnings": [*about.get("warnings", []), *said],
              "inference": _inference(about, pairs, threshold, radius, smallest),
              "folds": about.get("folds"), "fingerprints": about.get("fingerprints")}
     variables = {"score": (dims, np.stack([v[0] for v in values.values()])[None]),
@@ -124,7 +132,7 @@ def _against_null(scores, metric) -> dict:
     return found
 
 
-def _difference(scores, metric, pair):
+def _difference(scores, metric, pair, units):
     if "bootstrap" not in scores:
         raise ValueError("scores: the resampled scores were not kept. Make them by na.encode(..., n_bootstraps=1000, "
                          "keep=['bootstrap']).")
@@ -133,7 +141,7 @@ def _difference(scores, metric, pair):
         raise ValueError(f"comparisons: {list_ids(map(str, pair))}: clusters are of one pair of spaces each.")
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = deviation[0].std(0)
-        return gain[0], gain[0] / spread, deviation[0] / spread
+        return gain[0], as_of_many(gain[0] / spread, units)[0], deviation[0] / spread
 
 
 def _adjacency(scores, radius):

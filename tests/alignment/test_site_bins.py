@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter1d
+from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -116,7 +118,8 @@ def test_the_largest_over_bins_is_held_against_the_largest_of_every_resample(sco
     gain = (scores.score.sel(space="a::all") - scores.score.sel(space="b::all")).values[0]
     moved = np.sqrt(1 + 5 / 4) * (drawn - gain)
     z, null = gain / moved.std(0), moved / moved.std(0)
-    expected = [(1 + (null[:, k].max(1) >= z[k].max()).sum()) / 401 for k in range(40)]
+    needed = norm.isf(student.sf(z.max(1) * np.sqrt(149 / 150), 149))  # what t of 150 events makes of it
+    expected = [(1 + (null[:, k].max(1) >= needed[k]).sum()) / 401 for k in range(40)]
     np.testing.assert_allclose(tests.p.sel(space="a > b").values[0], expected, atol=1.5 / 401)
     np.testing.assert_allclose(tests.peak.sel(space="a > b"), scores.time_bin.values[z.argmax(1)])
     np.testing.assert_allclose(tests.score, site_tests(scores, EQUAL).score)

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import stats as theirs
 
 import neuroalign as na
 from neuroalign.alignment import count_sites, site_tests
 from neuroalign.data import make_features, make_responses
+from neuroalign.data import scores as results
 from neuroalign.errors import NeuroalignWarning
 
 ALPHAS = np.logspace(-2, 6, 9)
@@ -71,7 +73,7 @@ def test_few_resampled_groups_are_said_to_be_too_few(scores):
     with pytest.warns(NeuroalignWarning, match="intervals rest on 4 groups"):
         by_film = na.encode(spaces[::2], responses, groups="film", cv="leave-one-group-out", metric="r.pooled",
                             alphas=ALPHAS, n_bootstraps=300, keep=["bootstrap"])
-    with pytest.warns(NeuroalignWarning, match="4 resampled units .*: p is too small") as said:
+    with pytest.warns(NeuroalignWarning, match="site tests of 4 resampled units .*: so few") as said:
         tests = site_tests(by_film, {"f": (by_film.space.values[0], by_film.space.values[1])}, fdr="bh")
     about = na.scores.attrs_of(tests)
     assert [w.message.code for w in said] == ["few-units"] and about["warnings"][-1]["code"] == "few-units"
@@ -120,3 +122,71 @@ def test_what_cannot_be_shown_is_refused(scores):
         site_tests(scores.drop_vars("bootstrap"), {"a": ("multimodal", "unimodal")})
     with pytest.raises(KeyError, match="no space 'fused'"):
         site_tests(scores, {"a": ("fused", "unimodal")})
+
+
+def film_study(seed, n_films, n=160, sites=20):
+    """Resampled r of whole films of two equally good models, as `encode` gives them; films and sites differ in both."""
+    rng = np.random.default_rng(seed)
+    film, shared = np.repeat(np.arange(n_films), n // n_films), rng.standard_normal((n, 3))
+    weights = rng.standard_normal((3, sites)) + 0.5 * rng.standard_normal((n_films, 3, sites))
+    Y = np.einsum("ni,nis->ns", shared, weights[film]) + 2 * rng.standard_normal((n, sites))
+    counts = rng.multinomial(n_films, np.full(n_films, 1 / n_films), 300)
+    score, drawn = [], []
+    for _ in "ab":
+        x = shared + np.exp(0.4 * rng.standard_normal(n_films))[film][:, None] * rng.standard_normal((n, 3))
+        p = np.empty_like(Y)
+        for k in range(n_films):
+            fit = np.linalg.lstsq(x[film != k], Y[film != k], rcond=None)[0]
+            p[film == k] = x[film == k] @ fit
+        sums = [np.stack([v[film == k].sum(0) for k in range(n_films)]) for v in
+                (np.ones_like(Y), Y, Y * Y, p, p * p, Y * p)]
+        for kept, weight in ((score, np.ones((1, n_films))), (drawn, counts)):
+            m, y, yy, q, qq, yq = (weight @ s for s in sums)
+            kept.append((yq - y * q / m) / np.sqrt((yy - y * y / m) * (qq - q * q / m)))
+    dims, coords = ("metric", "space", "neuroid"), {"metric": ["r.pooled"], "space": ["a", "b"],
+                                                    "neuroid": [f"v{k}" for k in range(sites)]}
+    folds = {"n_test": [n // n_films] * n_films, "n_train": [n - n // n_films] * n_films}
+    return results.make({"score": (dims, np.concatenate(score)[None]),
+                         "bootstrap": (("resample", *dims), np.stack(drawn, 1)[:, None].astype(np.float32))},
+                        coords, {"folds": folds, "resampled_units": n_films})
+
+
+EITHER = {"a > b": ("a", "b"), "b > a": ("b", "a")}
+
+
+@pytest.mark.parametrize(("n_films", "studies"), [(4, 40), (10, 40)])
+@pytest.mark.filterwarnings("ignore:site tests of 4")
+def test_p_of_few_films_holds_its_level(n_films, studies):
+    # Against resamples alone .13 of four films, and .08 of ten.
+    tests = [site_tests(film_study(seed, n_films), EITHER, fdr="bh") for seed in range(studies)]
+    p = np.stack([one.p.values for one in tests])
+    assert 0.01 < (p <= 0.05).mean() < 0.06 and (p <= 0.005).mean() < 0.012
+    covered = np.mean([((one.ci_low < 0) & (one.ci_high > 0)).values.mean() for one in tests])
+    assert covered > 0.93  # of plain percentiles .90 of four films
+
+
+def test_p_of_four_films_is_at_least_that_of_t():
+    scores = film_study(1, 4)
+    with pytest.warns(NeuroalignWarning, match="site tests of 4 resampled units"):
+        tests = site_tests(scores, EITHER, fdr="bh")
+    moved = np.sqrt(1 + 160 / 120) * np.subtract(*scores.bootstrap.values[:, 0].transpose(1, 0, 2)).astype(float)
+    gain = np.subtract(*scores.score.values[0])
+    of_t = theirs.t.sf(gain / moved.std(0) * np.sqrt(3 / 4), 3)
+    assert (tests.p.values[0, 0] >= of_t - 1e-6).all() and np.isclose(tests.p.values[0, 0], of_t).any()
+
+
+def test_resamples_without_a_score_count_as_reaching_it():
+    # A target that is constant in the films drawn has no r.
+    scores = film_study(0, 10)
+    scores["score"][0, 0] = scores.score[0, 1] + 0.5
+    scores["bootstrap"][:] = scores.bootstrap - scores.bootstrap.mean("resample") + scores.score
+    scores["bootstrap"][:60, :, 0, :3] = np.nan
+    p = site_tests(scores, EITHER, fdr="bh").p.values[0, 0]
+    assert (p[:3] >= 61 / 301).all() and (p[3:] < 0.05).all()
+
+
+def test_equal_models_are_not_different():
+    scores = film_study(0, 10)
+    scores["score"][0, 0], scores["bootstrap"][:, 0, 0] = scores.score[0, 1], scores.bootstrap[:, 0, 1]
+    scores["bootstrap"][:, 0, :, 0] = scores.score.astype(np.float32)[0, :, 0]  # nothing varies
+    assert (site_tests(scores, EITHER, fdr="bh").p == 1).all()
