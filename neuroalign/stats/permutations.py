@@ -11,7 +11,9 @@ import numpy as np
 
 from neuroalign.stats.random import child_rng
 
-__all__ = ["block_permutations", "row_permutations", "shift_permutations"]
+__all__ = ["block_permutations", "cut_blocks", "row_permutations", "shift_permutations"]
+
+FEWEST = 5  # groups of similar size that change places among themselves
 
 
 def shift_permutations(n_samples: int, n_permutations: int, *, min_shift: float = 0.1, runs=None,
@@ -61,12 +63,19 @@ def block_permutations(n_samples: int, n_permutations: int, *, block: int | None
     block : int, optional
         Samples in a block; a shorter rest is spread over the blocks. Blocks end where a run ends.
     groups : sequence, optional
-        Instead of `block`: samples of one label move together.
+        Instead of `block`: samples of one label move together, to the place of a group of the same size or, where
+        fewer than five groups have it, of the next sizes. What finds no room in a smaller group fills up larger ones.
     runs : sequence, optional
 
     Returns
     -------
     int32 array of shape (at most n_permutations, n_samples)
+
+    Notes
+    -----
+    Groups of many sizes that were only put one behind another would be cut anew, and a null that tears them apart is
+    too narrow: with words that occur 1 to 60 times, and features and responses that are alike within a word, 14 % of
+    p-values were at or below .05 (6 to 7 % as it is, 5 % where sizes are common).
 
     Examples
     --------
@@ -76,10 +85,13 @@ def block_permutations(n_samples: int, n_permutations: int, *, block: int | None
     _check_count(n_permutations)
     if (block is None) == (groups is None):
         raise ValueError("block_permutations: give either block (samples) or groups, not both or none.")
-    blocks = _label_blocks(groups) if block is None else _cut_blocks(n_samples, block, runs)
+    blocks = _label_blocks(groups) if block is None else cut_blocks(n_samples, block, runs)
     if len(blocks) < 2:
         raise ValueError(f"block: {len(blocks)} block of {n_samples} samples cannot be permuted. Use shorter blocks.")
-    orders = _orders(len(blocks), n_permutations, child_rng(random_state, "block"))
+    rng = child_rng(random_state, "block")
+    if block is None:
+        return _exchange(blocks, _orders_within(_similar(blocks), n_permutations, rng))
+    orders = _orders(len(blocks), n_permutations, rng)
     # Blocks of unequal size: what is taken is the sequence of blocks in their new order.
     target = np.concatenate(blocks)
     rows = np.empty((len(orders), n_samples), np.int32)
@@ -136,7 +148,56 @@ def _orders(n, n_permutations, rng):
     return np.array(list(seen))
 
 
-def _cut_blocks(n_samples, block, runs):
+def _similar(blocks) -> list[np.ndarray]:
+    """Sort groups into strata of one size, largest first; fewer than `FEWEST` are joined by those of the next sizes."""
+    sizes = np.array([len(block) for block in blocks])
+    strata, waiting = [], np.empty(0, int)
+    for size in np.unique(sizes)[::-1]:
+        waiting = np.r_[waiting, np.flatnonzero(sizes == size)]
+        if len(waiting) >= FEWEST:
+            strata.append(waiting)
+            waiting = np.empty(0, int)
+    if len(waiting):
+        strata.append(np.r_[strata.pop(), waiting] if strata else waiting)
+    return strata
+
+
+def _orders_within(strata, n_permutations, rng):
+    """Draw distinct orders that keep strata, never the identity; all of them if there are no more."""
+    place = np.concatenate(strata)
+
+    def whole(parts):
+        order = np.empty(len(place), int)
+        order[place] = np.concatenate(parts)
+        return order
+
+    if math.prod(math.factorial(len(s)) for s in strata) - 1 <= n_permutations:
+        return np.array([whole(parts) for parts in itertools.product(*map(itertools.permutations, strata))][1:])
+    seen, identity = {}, tuple(range(len(place)))
+    while len(seen) < n_permutations:
+        order = tuple(whole([rng.permutation(s) for s in strata]).tolist())
+        if order != identity:
+            seen.setdefault(order)
+    return np.array(list(seen))
+
+
+def _exchange(blocks, orders):
+    """Give each group the rows of another, as far as they reach; rows and places that are left over come together."""
+    rows, sizes = np.concatenate(blocks), np.array([len(block) for block in blocks])
+    start, owner = np.cumsum(sizes) - sizes, np.repeat(np.arange(len(blocks)), sizes)
+    rank = np.arange(len(rows)) - start[owner]
+    found = np.empty((len(orders), len(rows)), np.int32)
+    for row, order in zip(found, orders):
+        giver = order[owner]
+        fits = rank < sizes[giver]
+        taken = (start[giver] + rank)[fits]
+        row[rows[fits]] = rows[taken]
+        row[rows[~fits]] = np.delete(rows, taken)
+    return found
+
+
+def cut_blocks(n_samples: int, block: int, runs=None) -> list[np.ndarray]:
+    """Cut every run into contiguous blocks of at least so many samples (a shorter run is one block)."""
     if not 1 <= block <= n_samples:
         raise ValueError(f"block: got {block} samples, expected 1 to {n_samples}.")
     labels = np.zeros(n_samples, int) if runs is None else np.unique(np.asarray(runs), return_inverse=True)[1]

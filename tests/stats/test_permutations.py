@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroalign.stats import block_permutations, row_permutations, shift_permutations
+from neuroalign.stats import block_permutations, permutation_p, row_permutations, shift_permutations
 
 
 @settings(max_examples=40, deadline=None)
@@ -48,13 +48,36 @@ def test_blocks_stay_whole(n, block, b, seed):
 
 
 def test_groups_move_whole_and_keep_their_inner_order():
-    groups = np.array(["x", "x", "x", "y", "y", "z"])
+    groups = np.array(["x", "y", "z", "x", "y", "z"])
     orders = block_permutations(6, 100, groups=groups)
-    assert len(orders) == 5  # 3! - 1
+    assert len({tuple(groups[order]) for order in orders}) == len(orders) == 5  # 3! - 1
+    assert all((groups[order[:3]] == groups[order[3:]]).all() and (order[:3] < 3).all() for order in orders)
+
+
+def test_groups_change_places_with_groups_of_their_size():
+    groups = np.repeat(np.arange(30), np.random.default_rng(0).permutation([1, 2, 3] * 10))
+    orders = block_permutations(60, 50, groups=groups)
+    assert (np.sort(orders, 1) == np.arange(60)).all() and len({o.tobytes() for o in orders}) == 50
     for order in orders:
-        taken = groups[order].tolist()
-        assert [g for k, g in enumerate(taken) if k == 0 or g != taken[k - 1]] == list(dict.fromkeys(taken))
-        assert (np.diff(order)[np.array(taken[1:]) == np.array(taken[:-1])] == 1).all()
+        pairs = set(zip(groups.tolist(), groups[order].tolist()))
+        assert len(pairs) == 30  # one group, and all of it, for each
+    few = block_permutations(9, 100, groups=list("xxxxyyyzz"))  # too few of a size: all three among themselves
+    assert len({o.tobytes() for o in few}) == len(few) == 5 and (np.sort(few, 1) == np.arange(9)).all()
+    assert few[[o[0] == 4 and o[7] == 7 for o in few]].tolist() == [[4, 5, 6, 3, 0, 1, 2, 7, 8]]  # x and y
+
+
+@pytest.mark.parametrize("sizes", [[1, 2, 3, 4, 5] * 15, [1] * 40 + [5] * 20])
+def test_p_holds_its_level_where_groups_are_unequal(sizes):
+    # Features and responses are alike within a group. One group behind another gave .08 to .09.
+    below = []
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        own = np.repeat(np.arange(len(sizes)), rng.permutation(sizes))
+        x, y = rng.standard_normal(len(sizes))[own], rng.standard_normal((len(sizes), 20))[own]
+        x, y = x - x.mean(), y + rng.standard_normal(y.shape)
+        orders = block_permutations(len(own), 99, groups=own, random_state=seed)
+        below.append((permutation_p(x @ y, np.stack([x @ y[order] for order in orders])) <= 0.05).mean())
+    assert np.mean(below) == pytest.approx(0.05, abs=0.016)
 
 
 def test_blocks_end_where_a_run_ends():
