@@ -7,6 +7,7 @@ from neuroalign.alignment.scoring import ENCODING_METRICS, score_moments
 from neuroalign.alignment.splits import block_samples
 from neuroalign.errors import warn_user
 from neuroalign.stats import expanded_interval, make_resamples
+from neuroalign.stats.permutations import cut_blocks
 
 __all__ = ["Resampling"]
 
@@ -34,11 +35,13 @@ class Resampling:
             labels, self.kind = np.asarray(layout.groups), "groups"
         elif layout.time_series:
             size = block_samples(layout, block, layout.n_samples)
-            runs = np.zeros(layout.n_samples, int) if layout.runs is None else layout.runs
-            labels = np.array([f"{run}/{k}" for run, k in zip(runs, np.arange(layout.n_samples) // size)])
+            labels = np.empty(layout.n_samples, int)
+            for k, rows_of in enumerate(cut_blocks(layout.n_samples, size, layout.runs)):
+                labels[rows_of] = k
             self.kind = f"blocks of {size} samples"
         else:
-            labels, self.kind = np.arange(layout.n_samples), "stimuli"
+            # By id: the same stimuli are drawn in whatever order the rows stand.
+            labels, self.kind = np.arange(layout.n_samples) if layout.ids is None else layout.ids, "stimuli"
         units, inverse = np.unique(labels[rows], return_inverse=True)
         self.unit = np.full(layout.n_samples, -1)
         self.unit[rows] = inverse

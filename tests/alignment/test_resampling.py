@@ -73,6 +73,22 @@ def test_blocks_of_a_time_series_stay_together_and_few_of_them_are_told():
         na.encode(spaces, responses, alphas=[1.0], n_bootstraps=20, block=300.0)
 
 
+def test_blocks_are_even_within_runs():
+    spaces, responses = problem(n=600, dim="time")
+    responses = responses.assign_coords(run=("time", np.repeat(np.arange(8), 75)))
+    with pytest.warns(NeuroalignWarning, match="intervals rest on 8 blocks"):
+        drawn = Resampling(set_up(spaces, responses, alphas=[1.0]), 20, None, 0)
+    np.testing.assert_array_equal(np.bincount(drawn.unit), 75)  # and no rests of 25 samples
+
+
+def test_the_order_of_rows_does_not_change_what_is_drawn():
+    spaces, responses = problem()
+    order = np.random.default_rng(0).permutation(60)
+    options = {"n_splits": 4, "alphas": [1.0], "n_bootstraps": 50, "metric": "r.pooled", "keep": ["bootstrap"]}
+    kept, moved = (na.encode(spaces, r, **options) for r in (responses, responses.isel(stimulus=order)))
+    np.testing.assert_allclose(moved.bootstrap, kept.bootstrap, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_intervals_cover_the_correlation_of_fixed_predictions():
     # The estimand is the correlation of these predictions with further stimuli: nothing is fitted again.
