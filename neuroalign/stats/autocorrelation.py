@@ -32,7 +32,7 @@ def autocorrelation(values, n_lags: int | None = None) -> np.ndarray:
     centred = values - values.mean(0)
     power = np.abs(np.fft.rfft(centred, 2 * n, axis=0)) ** 2
     lagged = np.fft.irfft(power, axis=0)[: n_lags + 1]
-    varies = lagged[0] > 1e-12 * n * np.maximum(1, values.mean(0) ** 2)
+    varies = lagged[0] > 1e-12 * (values * values).sum(0)  # whatever the unit
     if not varies.any():
         return np.r_[1.0, np.zeros(n_lags)]
     return (lagged[:, varies] / lagged[0, varies]).mean(1)

@@ -17,7 +17,9 @@ def test_autocorrelation_equals_its_definition_and_leaves_out_constant_columns()
     expected = [((centred[k:] * centred[: 40 - k]).sum(0) / (centred**2).sum(0)).mean() for k in range(11)]
     np.testing.assert_allclose(autocorrelation(values, 10), expected, atol=1e-12)
     np.testing.assert_allclose(autocorrelation(np.c_[values, np.full(40, 7.3)], 10), expected, atol=1e-12)
+    np.testing.assert_allclose(autocorrelation(1e-13 * values, 10), expected, atol=1e-12)  # teslas
     assert autocorrelation(np.ones((9, 2)), 2).tolist() == [1, 0, 0]
+    assert autocorrelation(np.full((9, 2), 1e6 + 0.1), 2).tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize(("n", "rho"), [(2000, 0.0), (2000, 0.5), (2000, 0.9), (4000, 0.95)])
