@@ -1,20 +1,22 @@
 """Alignment by nearest neighbours: which stimuli are near each stimulus, in one space and in the other.
 
-Neighbours are those of the largest cosine similarity, never the stimulus itself. They are found in blocks of
-rows; what is kept is n x k.
+Neighbours are those of the largest cosine similarity, never the stimulus itself; where several are equally near, as
+within a category, chance decides which are taken. They are found in blocks of rows; what is kept is n x k.
 """
 
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from neuroalign.alignment.feature_basis import check_pair, check_rows, host_of
-from neuroalign.linalg import resolve, rows_per_chunk
+from neuroalign.linalg import resolve, rows_per_chunk, to_numpy
 
 __all__ = ["Neighbours", "cknna", "cknna_score", "cycle_knn", "cycle_score", "mutual_knn", "mutual_score", "nearest"]
 
 K = 10
+_EQUAL = 2.0**-48  # difference of two cosines that is rounding
 
 
 def mutual_knn(x, y, *, k: int = K, device="auto") -> float:
@@ -103,7 +105,7 @@ class Neighbours:
     Attributes
     ----------
     index : tensor of int, shape (..., n_stimuli, k)
-        Most similar first; leading dims hold orders of the stimuli.
+        In no order among them; leading dims hold orders of the stimuli.
     similarity : tensor of shape (..., n_stimuli, k)
     usable : bool
     """
@@ -151,7 +153,7 @@ def nearest(values, device: torch.device, k: int = K) -> Neighbours:
             block = torch.as_tensor(block, device=device)
             product.addmm_(block[start:stop], block.T)
         product[torch.arange(stop - start), torch.arange(start, stop)] = -torch.inf
-        similarity[start:stop], index[start:stop] = torch.topk(product, k, dim=1)
+        similarity[start:stop], index[start:stop] = _largest(product, k)
     return Neighbours(index, similarity, True)
 
 
@@ -187,6 +189,24 @@ def cknna_score(a: Neighbours, b: Neighbours) -> torch.Tensor:
 def _both(x, y, k, device):
     device = resolve(device)
     return [nearest(v, device, k) for v in check_pair(x, y)]
+
+
+def _largest(product, k):
+    """Largest values of each row and where they stand; chance decides among those that are equal at the last place.
+
+    The first ones would favour the same stimuli in every space, so that unrelated categories had neighbours in common.
+    The draw follows from the row itself: the same geometry has the same neighbours.
+    """
+    best, index = torch.topk(product, k + 1, dim=1)
+    tied = torch.nonzero(best[:, k - 1] - best[:, k] <= _EQUAL)[:, 0]
+    if len(tied):
+        rows, last = product[tied], best[tied, k - 1, None]
+        coarse = to_numpy(torch.round(rows * 2**20) + 0.0)
+        order = np.stack([np.random.default_rng(zlib.crc32(row.tobytes())).random(len(row)) for row in coarse])
+        order = torch.as_tensor(order, device=product.device).masked_fill(rows < last - _EQUAL, -1)
+        found = torch.topk(order.masked_fill(rows > last + _EQUAL, 2), k, dim=1).indices
+        index[tied, :k], best[tied, :k] = found, rows.gather(1, found)
+    return best[:, :k], index[:, :k]
 
 
 def _inverse_lengths(values):

@@ -52,6 +52,29 @@ def brute(x, y, k):
     return mutual, cycle, centred
 
 
+def categories(k, rng, n=100):
+    return np.eye(k)[rng.integers(0, k, n)]
+
+
+def test_unrelated_categories_have_neighbours_in_common_by_chance_alone():
+    """The first of equally near stimuli would be the same ones in both spaces: 0.20 here, where chance is 10 / 99."""
+    rng = np.random.default_rng(0)
+    found = [mutual_knn(categories(2, rng), categories(2, rng), device="cpu") for _ in range(20)]
+    assert np.mean(found) == pytest.approx(10 / 99, abs=0.01)
+
+
+def test_equal_categories_have_equal_neighbours():
+    values = categories(3, np.random.default_rng(0))
+    values[:30] += 0.1 * np.random.default_rng(1).standard_normal((30, 3))
+    for same in (values, 2 * values, values[:, ::-1]):
+        assert mutual_knn(values, same, device="cpu") == 1
+    index = neighbours_module.nearest(values, CPU).index.numpy()
+    kernel = dense(values, 10)[0] - 10 * np.eye(100)
+    for own, near in zip(kernel, index):
+        assert len(set(near)) == 10
+        np.testing.assert_allclose(np.sort(own[near]), np.sort(own)[-10:], atol=1e-12)
+
+
 @pytest.mark.parametrize("k", [1, 3, 10])
 def test_metrics_equal_dense_brute_force(k):
     x, y = pair()
@@ -64,12 +87,13 @@ def test_metrics_equal_dense_brute_force(k):
 def test_published_embeddings(mirror, name):
     x, y = np.load(mirror / "modality_gap" / f"features_{name}.npy")
     mutual, rsa = ORACLE[name]
-    assert mutual_knn(x, y) == pytest.approx(mutual, abs=1e-3)
+    near = 2e-3 if len(np.unique(y, axis=0)) < 0.9 * len(y) else 1e-3  # repeated reports: theirs are ties by place
+    assert mutual_knn(x, y) == pytest.approx(mutual, abs=near)
     ids = [f"i{k}" for k in range(len(x))]
     a, b = make_features(x, ids, model="x"), make_features(y, ids, model="y")
     found = na.compare(a, b, metric=["rsa.spearman", "knn.mutual", "cka.debiased"], rdm="cosine", n_permutations=0)
     assert found.score.values[0].item() == pytest.approx(rsa, abs=1e-3)
-    assert found.score.values[1].item() == pytest.approx(mutual, abs=1e-3)
+    assert found.score.values[1].item() == pytest.approx(mutual, abs=near)
     direct = spearmanr(*(condensed_distances(v, "cosine") for v in (x, y)))[0]
     assert direct == pytest.approx(rsa, abs=1e-3)
 
