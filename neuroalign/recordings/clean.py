@@ -41,8 +41,8 @@ def clean(array: xr.DataArray, *, confounds=None, high_pass: float | None = None
     DataArray (time, ...)
         As float32. Columns that are constant or not finite in a run become NaN there, with a warning that names
         them; the others are not touched by them. Coords stay as they are. ``attrs["high_pass"]`` and
-        ``attrs["low_pass"]`` keep the cut-offs (regressors should pass the same filter), ``attrs["cleaning"]`` all
-        steps as a JSON list, one entry a call.
+        ``attrs["low_pass"]`` keep the narrowest cut-offs of all calls (regressors should pass the same filter),
+        ``attrs["cleaning"]`` all steps as a JSON list, one entry a call.
 
     Notes
     -----
@@ -81,7 +81,9 @@ def clean(array: xr.DataArray, *, confounds=None, high_pass: float | None = None
     steps = {"confounds": design.count, "detrend": detrend, "high_pass": high_pass, "low_pass": low_pass,
              "filter_order": ORDER, "standardize": standardize}
     history = [*json.loads(array.attrs.get("cleaning", "[]")), steps]
-    cuts = {k: float(v) for k, v in (("high_pass", high_pass), ("low_pass", low_pass)) if v is not None}
+    # What an earlier call took out stays out.
+    cuts = {k: float(narrower(v, array.attrs.get(k, v))) for k, v, narrower in (
+        ("high_pass", high_pass, max), ("low_pass", low_pass, min)) if v is not None}
     units = {"units": "z"} if standardize and "units" in array.attrs else {}
     return result.assign_attrs(array.attrs, cleaning=json.dumps(history), **cuts, **units)
 

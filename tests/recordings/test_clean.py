@@ -69,6 +69,8 @@ def test_every_call_is_written_down(noise):
     first, second = json.loads(out.attrs["cleaning"])
     assert (first["confounds"], first["high_pass"]) == (3, None)
     assert (second["confounds"], second["high_pass"]) == (0, 0.01)
+    again = clean(clean(series(noise), high_pass=0.02, low_pass=0.1), high_pass=0.01, low_pass=0.12)
+    assert (again.attrs["high_pass"], again.attrs["low_pass"]) == (0.02, 0.1)
     assert out.attrs["units"] == "z"
 
 
