@@ -177,8 +177,13 @@ def searchlight_rdms(values, around, metric: str = "correlation", *, device="aut
     check_option("rdm", metric, DISTANCES)
     device = resolve(device)
     values = np.asarray(values, np.float64)
-    # Column means change no Euclidean distance, but drown float32 products.
-    sites = to_tensor((values - values.mean(0) if "euclid" in metric else values).astype(np.float32), device)
+    # What changes no distance would drown the digits of float32.
+    if "euclid" in metric:
+        values = values - values.mean(0)
+    elif metric == "correlation":
+        known = np.isfinite(values)
+        values = values - (np.where(known, values, 0).sum(1) / np.maximum(known.sum(1), 1))[:, None]
+    sites = to_tensor(values.astype(np.float32), device)
     sites = torch.cat([sites, torch.zeros_like(sites[:, :1])], 1).T.contiguous()
     n, most = len(values), max(map(len, around), default=1)
     first, second = (torch.as_tensor(i, device=device) for i in np.triu_indices(n, 1))
@@ -205,9 +210,12 @@ def _distances(patterns, counts, metric):
         size = patterns.abs().amax((1, 2), keepdim=True)
         norms = (patterns * patterns).sum(2, keepdim=True).sqrt()
         patterns = patterns / norms.masked_fill(norms <= 1e-6 * size, torch.nan)
-        return 1 - torch.bmm(patterns, patterns.transpose(1, 2))
+        # Squared distances of unit rows, without what all have in common: 1 - r of nearly equal rows has no digits.
+        patterns = patterns - patterns.nanmean(1, keepdim=True)
     squares = (patterns * patterns).sum(2)
     found = (squares[:, :, None] + squares[:, None] - 2 * torch.bmm(patterns, patterns.transpose(1, 2))).clamp_min(0)
+    if metric in ("correlation", "cosine"):
+        return found / 2
     return found.sqrt() if metric == "euclidean" else found
 
 

@@ -28,6 +28,21 @@ def data(seed=0, offset=0.0):
                                                             neuroid_coords=coords)
 
 
+@pytest.mark.parametrize("rdm", ["correlation", "cosine", "euclidean"])
+@pytest.mark.parametrize("spread", [0.0, 1000.0])
+def test_raw_intensities_keep_their_small_differences(rdm, spread):
+    """Sites that differ by a thousand times what stimuli change leave 1 - r of a millionth."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((N, SITES)) + 1e4 + spread * rng.standard_normal(SITES)
+    values[3, -1] = np.nan  # belongs to no neighbourhood
+    around = [np.arange(k, k + 12) for k in range(0, 15, 3)]
+    for place, rows in module.searchlight_rdms(values, around, rdm, device="cpu"):
+        expected = [pdist(values[:, near], rdm) for near in around[place]]
+        if rdm == "cosine" and not spread:
+            continue  # 1 - r of a hundred-millionth is below what float32 features hold
+        np.testing.assert_allclose(rows, expected, rtol=2e-3)
+
+
 @pytest.mark.parametrize("options", [{"radius": 18.0}, {"n_neighbours": 4}])
 def test_neighbours_equal_a_search_over_all_distances(options):
     _, y = data()
