@@ -48,6 +48,34 @@ def test_alice_is_the_published_value(mirror):
         assert at.p.item() == 0.05 and at.ci_low < at.score < at.ci_high and abs(at.null_mean) < 0.05
 
 
+def test_intervals_of_isc_cover_what_as_many_other_subjects_would_give():
+    # Correlations with the mean of the others are not independent: resampled as if they were, .74 of eight subjects.
+    shared = np.random.default_rng(0).standard_normal((60, 1))
+    where = {"subject": np.repeat([f"p{k}" for k in range(8)], 20), "region": np.tile([f"r{k}" for k in range(20)], 8)}
+
+    def study(seed):
+        rng = np.random.default_rng([seed, 1])
+        gain = np.abs(1 + 0.5 * rng.standard_normal(160))
+        values = gain * shared + 1.5 * rng.standard_normal((60, 160))
+        return isc(make_responses(values, np.arange(60.0), [str(k) for k in range(160)], dim="time",
+                                  neuroid_coords=where), n_permutations=0, n_bootstraps=200)
+
+    found = [study(seed) for seed in range(25)]
+    truth = np.mean([f.score.values for f in found])
+    assert 0.89 < np.mean([(f.ci_low < truth) & (f.ci_high > truth) for f in found]) < 0.97
+
+
+def test_an_interval_of_a_unit_rests_on_the_subjects_that_have_it():
+    r = responses(subjects=8)
+    values = r.values.copy()
+    values[:, [1, 3, 5, 7, 9, 11]] = np.nan  # two subjects have "noise"
+    with pytest.warns(NeuroalignWarning, match="6 series are missing"):
+        found = isc(r.copy(data=values), n_permutations=0, n_bootstraps=100)
+    whole = isc(r, n_permutations=0, n_bootstraps=100)
+    assert np.isnan(found.ci_low.values[0, 0, 1]) and np.isfinite(found.score).all()
+    np.testing.assert_allclose(found.ci_low.values[0, 0, 0], whole.ci_low.values[0, 0, 0])
+
+
 def test_what_is_shared_is_found_and_noise_is_not():
     found = isc(responses(), n_permutations=99)
     assert found.q.sel(neuroid="driven").item() <= 0.02 and found.p.sel(neuroid="noise").item() > 0.05
