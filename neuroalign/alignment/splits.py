@@ -166,8 +166,7 @@ def memory_of(values: np.ndarray, runs=None) -> float:
         return 1.0
     for run in () if runs is None else np.unique(runs):
         values[runs == run] -= values[runs == run].mean(0)
-    sd = values.std(0)
-    own = autocorrelation(values / np.where(sd > 0, sd, 1))  # of any unit: in teslas they would pass for constant
+    own = autocorrelation(values)
     return max(1.0, len(values) / effective_samples(len(values), own, np.ones_like(own)))
 
 
