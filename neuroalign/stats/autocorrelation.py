@@ -54,7 +54,7 @@ def effective_samples(n: int, first: np.ndarray, second: np.ndarray) -> float:
     --------
     >>> ar = 0.9 ** np.arange(100)
     >>> round(effective_samples(1000, ar, ar))
-    107
+    110
     """
     product = (first * second)[1:]
     small = np.flatnonzero(product < NEGLIGIBLE)
