@@ -67,6 +67,8 @@ KEPT_VARIABLES = {
     "contribution": "share of each band of features, and of the intercept, in the pooled R² (band, space, ...)",
     "gamma": "share of each band in the prior variance of the weights; its penalty is best_alpha / gamma (band, ...)",
 }
+# Attrs that say nothing true of a difference between scores: it has no null, no test and no ceiling of its own.
+OF_SCORES_ALONE = ("versions", "created", "nulls", "null", "n_permutations", "fdr", "ceiling")
 
 
 def make(variables: Mapping[str, tuple], coords: Mapping, attrs: Mapping | None = None) -> xr.Dataset:
@@ -229,8 +231,10 @@ def diff(scores: xr.Dataset, space: str, other: str, *, level: float = 0.95) -> 
     variables = {"score": (dims, delta.values.reshape(shape)),
                  "ci_low": (dims, np.reshape(low, shape)), "ci_high": (dims, np.reshape(high, shape))}
     coords = {d: scores[d] for d in delta.dims} | {"space": [f"{space} - {other}"]}
-    keep = {k: v for k, v in attrs_of(scores).items() if k not in ("versions", "created")}
-    return make(variables, coords, keep | {"interval": interval})
+    about = attrs_of(scores)
+    keep = {k: v for k, v in about.items() if k not in OF_SCORES_ALONE}
+    return make(variables, coords, keep | {"analysis": "difference", "of": about.get("analysis") or about.get("kind"),
+                                           "difference": [space, other], "interval": interval})
 
 
 def to_frame(scores: xr.Dataset) -> pd.DataFrame:

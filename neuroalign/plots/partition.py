@@ -61,10 +61,21 @@ def partition(scores: xr.Dataset, targets=None, *, by: str | None = None, title:
         " Whiskers: interval of the part." if "ci_low" in parts else "")
     figure.caption = ("Parts of the variance that all bands explain together (R² beside the name): what is lost "
                       "without a band is unique to it (its colour), what is lost only without all of several is shared "
-                      "by them (grey); filled dots say by which. Negative parts are drawn as they are." + averaged)
+                      "by them (grey); filled dots say by which. Negative parts are drawn as they are."
+                      + said_of_nuisance(data) + averaged)
     figure.alt = "Bars of unique and shared parts of variance. " + "; ".join(
         f"{unit}: " + _words(members, parts["score"].sel(unit=unit).values) for unit in units) + "."
     return figure
+
+
+def said_of_nuisance(data) -> str:
+    """What a caption says of nuisance variables, which stand in every model and explain a part of its R²."""
+    alone = data["score"].isel(space=data["part"].values == "nuisance").values
+    if not np.isfinite(alone).any():
+        return ""
+    values = [f"{v:.2f}".replace("-", "−") for v in (np.nanmin(alone), np.nanmax(alone))]
+    much = values[0] if values[0] == values[1] else " to ".join(values)
+    return f" The nuisance variables explain {much} of the R² beside the name; that part is not drawn."
 
 
 def _words(members, values) -> str:

@@ -71,7 +71,7 @@ def layer_profile(scores: xr.Dataset, metric: str | None = None, targets=None, *
     if title:
         figure.suptitle(title, x=0.01, ha="left")
     figure.data = drawn_frame(data)
-    figure.caption = _caption(drawn, data, alpha)
+    figure.caption = _caption(drawn, data, series, alpha)
     figure.alt = _alt(data, series, named)
     return figure
 
@@ -259,8 +259,11 @@ def _band_handles(drawn: set, alpha: float) -> list[tuple]:
     return handles
 
 
-def _caption(drawn: set, data, alpha) -> str:
-    said = ["Score of each layer against its relative depth."]
+def _caption(drawn: set, data, series, alpha) -> str:
+    layered = any(len(one.spaces) > 1 for one in series)
+    said = ["Score of each layer against its relative depth" + ("; level lines are of spaces that have no depth."
+            if any(len(one.spaces) == 1 for one in series) else ".")] if layered else [
+        "Level lines: scores of spaces that have no depth."]
     if "q" in drawn:
         said.append(f"Filled marks: q < {alpha:g}; open marks: not significant.")
     if "ci_low" in drawn:
@@ -287,6 +290,8 @@ def _alt(data, series, named) -> str:
             score = _values(data.sel(unit=unit), one, "score").mean(1)
             if np.isfinite(score).any():
                 best = int(np.nanargmax(score))
-                top.append(f"{one.label} highest {score[best]:.2f} at depth {_depth(one)[best]:.2f}")
+                depth = _depth(one)[best]
+                top.append(f"{one.label} " + (f"{score[best]:.2f}, one level line" if len(score) == 1 or np.isnan(depth)
+                                              else f"highest {score[best]:.2f} at depth {depth:.2f}"))
         parts.append(f"{name}: {', '.join(top)}")
     return "Lines of score against layer depth. " + "; ".join(parts) + "."

@@ -215,12 +215,12 @@ def spaces_table(scores: xr.Dataset) -> pd.DataFrame:
     rows = []
     for i, space in enumerate(map(str, scores["space"].values)):
         parts = space.rsplit(":", 2)
-        model, layer, stream = parts if len(parts) == 3 else (space, "", "")
+        model, layer, stream = parts if len(parts) == 3 and not _is_difference(space) else (space, "", "")
         row = {"space": space, "model": model, "layer": layer, "stream": stream, "depth": np.nan}
         for key in ("model", "layer", "stream", "depth"):
             if key in scores.coords and scores[key].dims == ("space",):
                 row[key] = scores[key].values[i].item()
-        match = TWIN.match(str(row["model"]))
+        match = None if _is_difference(space) else TWIN.match(str(row["model"]))
         row["twin"] = match is not None
         row["base"] = match["base"] if match else str(row["model"])
         row["seed"] = int(match["seed"] or 0) if match else -1
@@ -272,10 +272,17 @@ def space_label(space: str) -> str:
     >>> space_label("vit-b16:blocks.3:all")
     'vit-b16 · blocks.3'
     """
+    if _is_difference(str(space)):
+        return " − ".join(map(space_label, str(space).split(" - ")))
     parts = str(space).rsplit(":", 2)
     if len(parts) != 3:
         return str(space)
     return " · ".join(p for p in (*parts[:2], "" if parts[2] == "all" else parts[2]) if p)
+
+
+def _is_difference(space: str) -> bool:
+    """Whether an id names the difference of two spaces (`neuroalign.scores.diff`)."""
+    return " - " in space
 
 
 def shorten(name: str, most: int = 28) -> str:

@@ -11,6 +11,7 @@ from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
 
 from neuroalign.data.scores import attrs_of
+from neuroalign.plots.partition import said_of_nuisance
 from neuroalign.plots.select import drawn_frame, select, shorten
 from neuroalign.plots.style import INK, Figure, grid_shape, new_figure, styled, text_on
 
@@ -78,7 +79,7 @@ def venn(scores: xr.Dataset, targets=None, *, by: str | None = None, title: str 
     if title:
         figure.suptitle(title, x=0.01, ha="left")
     figure.data = drawn_frame(data)
-    figure.caption = _caption(parts, any(s for one in values.values() for _, s in one.values()))
+    figure.caption = _caption(data, any(s for one in values.values() for _, s in one.values()))
     figure.alt = "Circles of unique and shared variance. " + "; ".join(
         f"{unit}: " + ", ".join(f"{' & '.join(m)} {v:.3f}" for m, (v, _) in values[unit].items())
         for unit in units) + "."
@@ -133,9 +134,9 @@ def _middle(inside, centres) -> np.ndarray:
     return grid[depth.min(1).argmax()]
 
 
-def _caption(parts, stars) -> str:
+def _caption(data, stars) -> str:
     said = ("Parts of the held-out R² that all bands explain together (R² beside the name). Circles are not to scale: "
             "numbers and colour say how large a part is; hatched parts are negative.")
     if stars:
         said += " Star: its interval excludes zero."
-    return said + (" Means over units." if "spread_low" in parts else "")
+    return said + said_of_nuisance(data) + (" Means over units." if "spread_low" in data else "")

@@ -29,6 +29,8 @@ def methods(scores: xr.Dataset) -> str:
     attrs = attrs_of(scores)
     analysis = str(attrs.get("analysis") or attrs.get("kind") or "")
     said = _spaces(scores, attrs, analysis)
+    is_difference = analysis == "difference"
+    analysis = str(attrs.get("of") or "") if is_difference else analysis
     if analysis.startswith(("encode", "partition_variance", "validation_scores")):
         said += _encoding(attrs, scores)
     elif analysis == "site_tests":
@@ -46,7 +48,7 @@ def methods(scores: xr.Dataset) -> str:
     elif attrs.get("inference"):
         said.append(_sentence(str(attrs["inference"])))
     else:
-        said += _ceiling(attrs, scores) + _inference(attrs, scores)
+        said += ([] if is_difference else _ceiling(attrs, scores)) + _inference(attrs, scores)
     if isinstance(attrs.get("inference"), str):
         said.append(attrs["inference"])
     if isinstance(attrs.get("paper_compat"), str):
@@ -63,6 +65,8 @@ def _spaces(scores, attrs, analysis) -> list[str]:
         pairs = attrs.get("comparisons") or {}
         return ["Comparisons at each site: " + "; ".join(
             name if f"{a} > {b}" == name else f"{name} ({a} better than {b})" for name, (a, b) in pairs.items()) + "."]
+    if analysis == "difference":
+        return ["Difference: " + " less ".join(f"the score of `{space}`" for space in attrs["difference"]) + "."]
     if bands:
         return [f"Bands of features: {len(bands)}, {_and(bands)}."]
     said = [f"Feature spaces: {len(table):,}, of {_and(models) or 'random networks alone'}."]
@@ -94,12 +98,12 @@ def _encoding(attrs: dict, scores) -> list[str]:
         said.append("Neuroids were selected in each fold by the reliability of the repeats in its training rows, at "
                     f"least {attrs['select_neuroids']:g}.")
     folds = attrs.get("folds") or {}
+    purged = max(folds.get("n_purged") or [0])
     if folds:
-        purged = max(folds.get("n_purged", [0]), default=0)
         said.append(f"Outer folds: {folds['name']}, {folds['n_folds']} in all, with {_span(folds.get('n_train'))} "
                     f"training and {_span(folds.get('n_test'))} test samples"
                     + (f"; up to {purged} samples near each test block were purged." if purged else "."))
-    if attrs.get("gap"):
+    if attrs.get("gap") and (purged or not folds):  # folds of groups purge nothing
         said.append(f"Gap between training and test samples: {attrs['gap']:g} s.")
     if attrs.get("hrf"):
         said.append(f"Events were convolved with the {attrs['hrf']} haemodynamic response, "

@@ -124,7 +124,10 @@ def _probes(scores) -> list[Figure]:
 
 
 def _parts(scores) -> list[Figure]:
-    """Bars, and circles for two or three bands: of all units, or averaged where there are many."""
+    """Bars, and circles for two or three bands: of all units, or averaged where there are many; along time, curves."""
+    if "time_bin" in scores["score"].dims:
+        drawn = ["unique", "shared"] if len(attrs_of(scores)["bands"]) <= 3 else ["unique"]
+        return [plots.time_course(scores.isel(space=scores["part"].isin(drawn).values))]
     dim = next((d for d in ("neuroid", "target") if d in scores["score"].dims), None)
     few = dim is None or scores.sizes[dim] <= MOST_PANELS
     regions = set(map(str, scores["region"].values)) if "region" in scores.coords else set()

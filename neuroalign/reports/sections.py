@@ -19,7 +19,8 @@ __all__ = ["Section", "Table", "as_sections", "default_sections", "load_report_f
 TITLES = {
     "encode": "Encoding", "encode_banded": "Encoding with bands", "encode_stimuli": "Encoding, patterns of stimuli",
     "partition_variance": "Unique and shared variance", "site_tests": "Site tests",
-    "group_scores": "Means over subjects", "compare": "Comparison", "matching": "Matching", "judgements": "Judgements",
+    "group_scores": "Means over subjects", "difference": "Difference",
+    "compare": "Comparison", "matching": "Matching", "judgements": "Judgements",
     "modality_gap": "Modality gap", "information_flow": "Information flow", "ablation": "Ablation",
     "logit_lens": "Logit lens", "interventional_encoding": "Sites that lose when a flow is cut",
 }
@@ -166,6 +167,8 @@ def _plain_section(scores: xr.Dataset, title: str | None = None) -> Section:
 def _what(scores, attrs) -> str:
     if attrs.get("analysis") == "site_tests":
         return _count(scores.sizes["space"], "comparison")
+    if attrs.get("analysis") == "difference":
+        return "The scores of " + " less those of ".join(f"`{space}`" for space in attrs["difference"])
     if attrs.get("bands"):
         return _count(len(attrs["bands"]), "band") + " of features"
     table = spaces_table(scores)

@@ -56,10 +56,11 @@ class ScoresView:
             if score.notnull().any():
                 top = score.stack(cell=score.dims).dropna("cell").idxmax("cell").item()
                 parts = dict(zip(score.dims, top if isinstance(top, tuple) else (top,)))
-                where = ", ".join(space_label(v) if d.startswith("space") else str(v) for d, v in parts.items())
+                where = ", ".join(space_label(v) if d.startswith("space") else _spell(v) for d, v in parts.items())
             tested = [f"{column}: {row[column]:,}" for column in ("p < 0.05", "q < 0.05")
                       if not np.isnan(row[column])]
-            of = "differences" if attrs_of(self.scores).get("analysis") == "site_tests" else row["of"]
+            analysis = attrs_of(self.scores).get("analysis")
+            of = "differences" if analysis in ("site_tests", "difference") else row["of"]
             lines.append(f"  {row['metric']}, {of}: {row['scores']:,} scores, median {row['median']:.3f}, "
                          f"highest {row['highest']:.3f} ({where}{_p_of_highest(row)}); "
                          f"{', '.join(tested) or 'nothing tested'}")
@@ -77,6 +78,10 @@ class ScoresView:
             "warnings": facts.warning_rows([("", self.scores)]),
         }
         return templates().get_template("show.html.j2").render(context)
+
+
+def _spell(place) -> str:
+    return f"{place:g}" if isinstance(place, float) else str(place)
 
 
 def _p_of_highest(row) -> str:

@@ -55,6 +55,19 @@ def test_many_neuroids_are_averaged_by_region(parts):
     assert len(alone.axes) == 2 and "hiskers" not in alone.caption
 
 
+def test_captions_say_what_the_nuisance_explains_and_is_not_drawn():
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(60)]
+    spaces = {m: make_features(rng.standard_normal((60, 2)), ids, model=m) for m in "abc"}
+    y = 3 * spaces["c"].values + rng.standard_normal((60, 2))
+    nuisance = spaces.pop("c")
+    scores = na.partition_variance(spaces, make_responses(y, ids, ["v1", "v2"]), nuisance=nuisance, method="ridge",
+                                   n_bootstraps=0, n_splits=3)
+    low, high = sorted(scores.score.sel(space="nuisance").values.ravel())
+    said = f"The nuisance variables explain {low:.2f} to {high:.2f} of the R² beside the name; that part is not drawn."
+    assert low > 0.5 and said in na.plot.partition(scores).caption and said in na.plot.venn(scores).caption
+
+
 def test_bad_input_is_explained(parts, layered):
     with pytest.raises(ValueError, match="Make them with neuroalign.partition_variance"):
         na.plot.partition(layered())

@@ -95,6 +95,14 @@ def test_bands_and_parts_are_described():
     assert "20 resamples of stimuli (40)" in said
 
 
+def test_a_gap_is_told_only_where_something_was_purged(encoding):
+    about = scores_.attrs_of(encoding)
+    assert "Gap between training and test samples: 16 s." in methods(encoding)
+    unpurged = scores_.make(dict(encoding.data_vars), dict(encoding.coords),
+                            about | {"folds": about["folds"] | {"n_purged": [0, 0]}})
+    assert "Gap" not in methods(unpurged)
+
+
 def test_delays_are_described(encoding):
     scores = encoding.copy()
     for delays, words in (([2.0, 4.0], "delayed by 2 and 4 s"), (list(range(9)), "delayed by each of 9 from 0 to 8 s")):

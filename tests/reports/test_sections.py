@@ -8,6 +8,7 @@ from neuroalign.data import make_features, make_responses
 from neuroalign.data import scores as scores_
 from neuroalign.reports import default_pictures, default_sections, load_report_folder, report, show
 from neuroalign.reports.facts import site_counts
+from neuroalign.reports.methods import methods
 from neuroalign.reports.sections import as_sections
 
 
@@ -131,6 +132,33 @@ def test_a_partition_is_drawn_as_bars_and_circles():
     whole = parts["score"].sel(space="language + vision").mean().item()
     assert circles.axes[0].get_title(loc="left") == f"mean of 8   R² {whole:.3f}"
     assert "2 bands of features, 8 measured units" in default_sections(parts)[0].text
+
+
+def test_a_partition_with_time_bins_is_drawn_as_curves_of_its_parts():
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(60)]
+    spaces = {m: make_features(rng.standard_normal((60, 2)), ids, model=m) for m in ("vision", "language")}
+    responses = make_responses(rng.standard_normal((60, 2, 3)), ids, ["v1", "v2"], time_bins=np.arange(3) * 0.1)
+    parts = na.partition_variance(spaces, responses, method="ridge", n_bootstraps=0, n_splits=3)
+    (curves,) = (p.figure for p in default_pictures(parts))
+    assert set(curves.data["space"]) == {"vision, unique", "language, unique", "language & vision, shared"}
+
+
+def test_a_difference_is_named_by_its_two_sides(encoding):
+    names = ["lm:l.1:word", "lm@random:l.1:word"]
+    scores = scores_.make(
+        {"score": (("metric", "space", "neuroid"), [[[0.41, 0.49], [0.2, 0.3]]])},
+        {"metric": ["r.pooled"], "space": names, "neuroid": ["LATL", "LIPL"]}, scores_.attrs_of(encoding))
+    delta = scores_.diff(scores, *names)
+    section = default_sections(delta)[0]
+    assert section.title.startswith("Difference: ")
+    assert section.text.startswith("The scores of `lm:l.1:word` less those of `lm@random:l.1:word`, 2 measured units.")
+    assert "differences: 2 scores" in repr(show(delta)) and "lm · l.1 · word − lm@random · l.1 · word" in repr(
+        show(delta))
+    said = methods(delta)
+    assert said.startswith("Difference: the score of `lm:l.1:word` less the score of `lm@random:l.1:word`. Responses")
+    assert "Nothing was tested" in said and "no interval" in said
+    assert not any(word in said for word in ("Untrained", "ceiling is", "ceilings have", "Null:", "q controls"))
 
 
 def test_delays_become_a_curve():
