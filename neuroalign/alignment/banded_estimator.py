@@ -4,9 +4,16 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuroalign.alignment.banded import banded_ridge_cv
-from neuroalign.alignment.estimator import FLOATS, RidgeEncoder, as_array, check_rows, labels_of
+from neuroalign.alignment.estimator import (
+    FLOATS,
+    RidgeEncoder,
+    as_array,
+    check_columns,
+    check_rows,
+    column_labels,
+    labels_of,
+)
 from neuroalign.alignment.ridge import ALPHAS
-from neuroalign.errors import list_ids
 from neuroalign.stats import make_folds
 
 __all__ = ["BandedRidgeEncoder"]
@@ -58,6 +65,7 @@ class BandedRidgeEncoder(RidgeEncoder):
     def fit(self, X, y, groups=None):
         """Fit features (n_samples, n_features) to targets (n_samples[, n_targets])."""
         check_rows(X, y)
+        self._columns = column_labels(X)
         self.target_coords_, self._target_dims = labels_of(y)
         X, y = validate_data(self, as_array(X), as_array(y), multi_output=True, y_numeric=True,
                              dtype=FLOATS, ensure_min_samples=3)
@@ -86,14 +94,18 @@ class BandedRidgeEncoder(RidgeEncoder):
         """
         check_is_fitted(self)
         check_rows(X, y)
+        check_columns(X, self._columns)
         X, y = validate_data(self, as_array(X), as_array(y), reset=False, multi_output=True, dtype=np.float64)
         return self._fit.contributions(self._bands(X), y.reshape(len(y), -1))
 
     def _bands(self, X):
+        if isinstance(self.widths, (int, np.integer)):
+            raise ValueError(f"widths: got {self.widths!r}, expected the number of features of each band, such as "
+                             "[10, 5].")
         widths = [X.shape[1]] if self.widths is None else list(self.widths)
         if sum(widths) != X.shape[1] or min(widths) < 1:
-            raise ValueError(f"widths: got {list_ids(widths)} (sum {sum(widths)}), expected numbers of at least 1 that "
-                             f"sum to the {X.shape[1]} features of X.")
+            raise ValueError(f"widths: got {', '.join(map(str, widths))} (sum {sum(widths)}), expected numbers of at "
+                             f"least 1 that sum to the {X.shape[1]} features of X.")
         return np.split(X, np.cumsum(widths)[:-1], axis=1)
 
     def _banded_folds(self, n_samples, groups):

@@ -301,6 +301,9 @@ def _nuisance_block(item, spaces, responses, timing):
     from neuroalign.features.confounds import word_rate
 
     dim = sample_dim(responses)
+    if not isinstance(item, (str, xr.DataArray)):
+        raise TypeError(f"nuisance: got {type(item).__name__}, expected names of coords on the samples, or labelled "
+                        "arrays (make_features labels a plain one), one or several.")
     if isinstance(item, xr.DataArray):
         name = str(item.name or "nuisance")
         own = sample_dim(item, f"nuisance {name!r}")
@@ -334,5 +337,7 @@ def _nuisance_block(item, spaces, responses, timing):
                 events = space.isel(feature=[0]).transpose(own, "feature").copy(data=values)
                 return convolve(events.sortby("onset"), responses, timing), item
     known = sorted({c for a in (responses, *spaces.values()) for c in a.coords if a[c].dims == (sample_dim(a),)})
-    raise ValueError(f"nuisance: no coord {item!r} on the samples; found {', '.join(known)} "
-                     f"('word_rate' needs timed events and hrf or downsample).{suggest(item, [*known, 'word_rate'])}")
+    if item == "word_rate":
+        raise ValueError("nuisance: 'word_rate' is counted from timed events that are brought to a series. Give events "
+                         "with onsets and hrf= or downsample=, or a coord 'word_rate' on the samples.")
+    raise ValueError(f"nuisance: no coord {item!r} on the samples; found {', '.join(known)}.{suggest(item, known)}")

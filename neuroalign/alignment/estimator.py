@@ -10,7 +10,7 @@ from neuroalign.alignment.ridge import ALPHAS, ridge_cv
 from neuroalign.errors import NotAligned
 from neuroalign.stats import make_folds
 
-__all__ = ["RidgeEncoder", "as_array", "check_rows", "label_prediction", "labels_of"]
+__all__ = ["RidgeEncoder", "as_array", "check_columns", "check_rows", "column_labels", "label_prediction", "labels_of"]
 
 DEFAULT_SPLITS = 5
 FLOATS = (np.float64, np.float32)  # features that are taken as they are; others become float64
@@ -25,8 +25,8 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Penalties; by default 15 from 0.1 to 1e6.
     cv : int, str, splitter, table or Folds
         Inner folds that choose the penalties (`neuroalign.stats.make_folds`; an int is shuffled k-fold), or
-        ``"loo"``. Time series need ``"blocks"``. The default 5 is lowered where there are fewer than 10 rows; any
-        other number is taken as it is.
+        ``"loo"``. Time series need ``"blocks"``. The default 5 is lowered where there are fewer than 10 rows or 5
+        groups; any other number is taken as it is.
     n_splits : int
         Number of folds where `cv` is a name.
     gap : int
@@ -77,6 +77,7 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def fit(self, X, y, groups=None):
         """Fit features (n_samples, n_features) to targets (n_samples[, n_targets])."""
         check_rows(X, y)
+        self._columns = column_labels(X)
         self.target_coords_, self._target_dims = labels_of(y)
         X, y = validate_data(self, as_array(X), as_array(y), multi_output=True, y_numeric=True,
                              dtype=FLOATS, ensure_min_samples=2)
@@ -96,6 +97,7 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def predict(self, X):
         """Predict targets, shape (n_rows[, n_targets]); labelled if y was labelled and X is."""
         check_is_fitted(self)
+        check_columns(X, self._columns)
         values = validate_data(self, as_array(X), reset=False, dtype=FLOATS)
         return label_prediction(values @ self.coef_.T + self.intercept_, X, self.target_coords_, self._target_dims)
 
@@ -112,6 +114,8 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         cv, n_splits = self.cv, self.n_splits
         if isinstance(cv, (int, np.integer)) and not isinstance(cv, bool):
             cv, n_splits = "kfold" if groups is None else "groups", int(cv)
+            if groups is not None and n_splits == DEFAULT_SPLITS:
+                n_splits = max(2, min(n_splits, len(np.unique(groups))))
         if isinstance(cv, str) and cv == "kfold" and groups is None:
             # Only the default gives way where rows are few: a number that was asked for does not.
             if n_splits == DEFAULT_SPLITS and n_samples < 4:
@@ -123,6 +127,24 @@ class RidgeEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                                  "Give fewer, or cv='loo' to leave out one row at a time.")
         return make_folds(cv, n_samples, groups=groups, n_splits=n_splits, gap=self.gap,
                           random_state=self.random_state)
+
+
+def column_labels(X):
+    """Return the labels of the features of a DataArray, or None where they have none."""
+    if not isinstance(X, xr.DataArray) or X.ndim != 2 or X.dims[1] not in X.coords:
+        return None
+    return X[X.dims[1]].values.tolist()
+
+
+def check_columns(X, fitted) -> None:
+    """Raise `NotAligned` if features are labelled and are others, or in another order, than those of the fit."""
+    labels = column_labels(X)
+    if labels is None or fitted is None or labels == fitted or len(labels) != len(fitted):
+        return  # another number of features is told by scikit-learn
+    first = next(k for k, (a, b) in enumerate(zip(labels, fitted)) if a != b)
+    raise NotAligned(f"X: its features are not those of the fit, first in column {first}: got {labels[first]!r}, "
+                     f"fitted on {fitted[first]!r}. Features are never matched by position; bring them into the order "
+                     f"of the fit: X.sel({X.dims[1]}=...).")
 
 
 def labels_of(y):

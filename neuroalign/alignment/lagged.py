@@ -116,7 +116,7 @@ class LaggedPlan:
                 prediction[where, part] = block.restore(torch.addmm(offset, window, weights), prediction)
             best[part] = np.where(block.valid, alpha, np.nan)
             if loss is not None:
-                least[part] = loss.min(0)
+                least[part] = np.where(block.valid, loss.min(0), np.nan)
         return prediction, best, least
 
     def fit(self, Y):

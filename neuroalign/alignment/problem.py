@@ -139,7 +139,8 @@ class Targets:
         self._warn(responses, ~finite, "nan-target", "hold NaN or infinite values")
         self._warn(responses, finite & ~self.usable, "constant-target", "are constant")
         if not self.usable.any():
-            raise ValueError("responses: every neuroid is NaN or constant; there is nothing to predict.")
+            raise ValueError("responses: every neuroid is NaN or constant; there is nothing to predict."
+                             + _say_lost_rows(responses, flat, dim))
         self.mean, self.sd = (np.concatenate([getattr(block, name)[block.valid] for block in blocks])
                               for name in ("mean", "sd"))
         self.values = np.empty((len(flat), int(self.usable.sum())), np.float32)
@@ -167,6 +168,16 @@ class Targets:
         name = "neuroid_id" if "neuroid_id" in responses.coords else "neuroid"
         ids = responses[name].values[per_neuroid]
         warn_user(f"{len(ids)} of {len(per_neuroid)} neuroids {what} and get NaN scores: {list_ids(ids)}.", code, ids)
+
+
+def _say_lost_rows(responses, flat, dim) -> str:
+    """Name the samples that no neuroid has: one of them makes every neuroid unusable."""
+    lost = ~np.isfinite(flat).any(1)
+    if not lost.any() or lost.all():
+        return ""
+    rows = responses["stimulus_id" if dim != "time" else "time"].values[lost].tolist()
+    return (f" No neuroid has a number in {len(rows)} of {len(lost)} samples: {list_ids(rows)}. Leave them out: "
+            f"responses.dropna({dim!r}).")
 
 
 def _check_numbers(responses) -> None:

@@ -18,6 +18,7 @@ from neuroalign.stats import (
     row_permutations,
     shift_permutations,
 )
+from neuroalign.stats.folds import NAMES as FOLD_NAMES
 
 __all__ = ["Layout", "block_samples", "describe_blocks", "make_layout", "make_permutations", "memory_of",
            "nested_folds", "permutation_orders"]
@@ -113,6 +114,8 @@ def nested_folds(layout: Layout, cv, inner_cv, n_splits: int, n_inner_splits: in
     outer = _make_folds(_auto(cv, layout), layout.ids, layout.n_samples, groups=layout.groups, runs=layout.runs,
                         n_splits=n_splits, **seed, **layout.purge())
     _warn_scattered(layout, outer)
+    if isinstance(inner_cv, str):
+        check_option("inner_cv", inner_cv, ("auto", "loo", *FOLD_NAMES))
     if isinstance(inner_cv, str) and inner_cv == "loo":
         return outer, ["loo"] * len(outer)
     if isinstance(inner_cv, Folds) or (not isinstance(inner_cv, (str, Integral)) and not hasattr(inner_cv, "split")):
@@ -268,7 +271,8 @@ def _find_onsets(responses, dim):
     back = (np.diff(onsets) < 0) & (runs[1:] == runs[:-1])
     if back.any() or np.isnan(onsets).any():
         raise ValueError(f"responses: the onsets of {dim!r} do not ascend within a run ({int(back.sum())} steps "
-                         f"back, {int(np.isnan(onsets).sum())} missing). Sort the events: responses.sortby('onset').")
+                         f"back, {int(np.isnan(onsets).sum())} missing). Sort the events, "
+                         "responses.sortby('onset'), or give recordings with clocks of their own a coord 'run'.")
     return onsets
 
 

@@ -13,7 +13,14 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuroalign.alignment.encode import encode
-from neuroalign.alignment.estimator import as_array, check_rows, label_prediction, labels_of
+from neuroalign.alignment.estimator import (
+    as_array,
+    check_columns,
+    check_rows,
+    column_labels,
+    label_prediction,
+    labels_of,
+)
 from neuroalign.alignment.lagged import plan_lagged
 from neuroalign.alignment.lagged_series import LaggedSeries
 from neuroalign.alignment.ridge import ALPHAS
@@ -194,6 +201,7 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def fit(self, X, y, runs=None):
         """Fit features (n_samples, n_features) to targets (n_samples[, n_targets]); `runs` as in `trf_cv`."""
         check_rows(X, y)
+        self._columns = column_labels(X)
         runs = _runs_of(runs, X, y)
         samples = delay_range(self.tmin, self.tmax, self.sfreq)
         _check_rate(self.sfreq, runs, X=X, y=y)
@@ -216,7 +224,7 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         # A constant target is no error to an estimator: its best prediction is the constant.
         constant = np.isnan(fit.best_alpha)
         values = np.where(constant, 0.0, fit.weights.values)
-        intercept = np.where(constant, two.mean(0), fit.intercept)
+        intercept = np.where(constant, two.mean(0, dtype=np.float64), fit.intercept)
         self.weights_ = fit.weights.copy(data=values).assign_coords(labels)
         coef = values.transpose(2, 0, 1)
         self.delays_ = samples / self.sfreq
@@ -228,6 +236,7 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def predict(self, X, runs=None):
         """Predict targets from a series, shape (n_samples[, n_targets]); labelled if y was labelled and X is."""
         check_is_fitted(self)
+        check_columns(X, self._columns)
         runs = _series_of(X, runs)[1]
         _check_rate(self.sfreq, runs, X=X)
         predicted = self._fit.predict(validate_data(self, as_array(X), reset=False, dtype=np.float64), runs)

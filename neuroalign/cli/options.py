@@ -63,7 +63,8 @@ Downsample = Annotated[str | None, typer.Option(help="mean or lanczos: only brin
 Delays = Annotated[list[float] | None, typer.Option("--delay", help="Seconds (repeat): responses are later than "
                                                     "features.")]
 Trf = Annotated[tuple[float, float] | None, typer.Option(help="All delays from TMIN to TMAX seconds.")]
-HighPass = Annotated[float | None, typer.Option(help="Clean by a high-pass filter (Hz).")]
+HighPass = Annotated[float | None, typer.Option(help="Clean each run: regress out a linear trend and the confounds of "
+                                                   "the data set, then filter slower drifts (Hz).")]
 AverageSubjects = Annotated[bool, typer.Option(help="Predict the mean over subjects of each region.")]
 Cv = Annotated[str, typer.Option(help="auto, kfold, groups, leave-one-group-out, blocks, shuffled.")]
 OuterFolds = Annotated[int, typer.Option(min=2, help="Outer folds.")]

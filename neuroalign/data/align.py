@@ -21,6 +21,11 @@ def as_spaces(features) -> dict[str, xr.DataArray]:
         name = features.coords["space_id"].item() if "space_id" in features.coords else features.name
         return {str(name or "features"): validate_features(features)}
     if isinstance(features, Mapping):
+        plain = [str(k) for k, v in features.items() if not isinstance(v, xr.DataArray)]
+        if plain:
+            raise TypeError(f"features: {list_ids(plain)} got {type(features[plain[0]]).__name__}, expected a "
+                            "DataArray (sample, feature). Label a plain array by neuroalign.data.make_features(values, "
+                            "stimulus_ids, model='name').")
         return {str(k): v for k, v in features.items()}
     if isinstance(features, (list, tuple)):
         merged: dict[str, xr.DataArray] = {}
@@ -86,6 +91,8 @@ def align(features, responses: xr.DataArray, *, repeats: str = "average", on_mis
     wanted = pd.Index(responses["stimulus_id"].values)
     if dim == "stimulus":
         _check_once("responses", wanted)
+    if not len(wanted):
+        raise NotAligned("responses: got no samples at all, expected at least one.")
     keep = np.ones(len(wanted), bool)
     rows, unused_ids = {}, []
     for name, space in spaces.items():

@@ -280,7 +280,7 @@ def _require_unique(array: xr.DataArray, coord: str, what: str) -> None:
         return
     ids = pd.Index(array[coord].values)
     if ids.has_duplicates:
-        raise ValueError(
-            f"{what}: {coord} is not unique; more than once: {list_ids(ids[ids.duplicated()].unique())}. "
-            "Rename them, or use dim 'presentation' with a stimulus_id coord for repetitions."
-        )
+        presented = (", or use dim 'presentation' with a stimulus_id coord for repetitions" if coord == "stimulus"
+                     else "")
+        raise ValueError(f"{what}: {coord} is not unique; more than once: {list_ids(ids[ids.duplicated()].unique())}. "
+                         f"Rename them{presented}.")

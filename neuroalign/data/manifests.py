@@ -181,8 +181,9 @@ def find_manifest(name) -> Path:
         if PurePosixPath(text).name == text and path.is_file():
             return path
     known = list_manifests()
+    looked = f" (nor a folder or file of that path, looked for from {Path.cwd()})" if "/" in text else ""
     raise FileNotFoundError(
-        f"no data set {text!r}.{suggest(text, known)} Known: {', '.join(known)}. "
+        f"no data set {text!r}{looked}.{suggest(text, known)} Known: {', '.join(known)}. "
         f"Or give the path of a manifest, or put one at {FOLDER}/{PurePosixPath(text).name}.yaml."
     )
 

@@ -124,6 +124,8 @@ def _check_labels(groups, n_samples) -> None:
 
 
 def _named_folds(cv, n_samples, groups, runs, positions, n_splits, gap, random_state, time_series) -> Folds:
+    if n_samples < 2:
+        raise ValueError(f"cv: got {n_samples} sample(s), expected at least 2, so that some can be held out.")
     if cv in ("groups", "leave-one-group-out") and groups is None:
         raise ValueError(f"cv={cv!r} needs groups: a label of each sample (movie, run, story, subject).")
     if cv == "blocks":

@@ -187,3 +187,21 @@ def test_responses_that_are_no_numbers_are_refused(call, kind, named):
     shown_twice = responses.isel(stimulus=np.arange(80) % 40).drop_vars("stimulus").rename(stimulus="presentation")
     with pytest.raises(ValueError, match=f"responses: got values of type {named}"):
         call(features, shown_twice.astype(kind), **FAST)
+
+
+@pytest.mark.parametrize(("change", "error", "words"), [
+    (lambda x, y: {"inner_cv": "lo"}, ValueError, "inner_cv: got 'lo', expected one of 'auto', 'loo', .*mean 'loo'"),
+    (lambda x, y: {"nuisance": x.values[:, 0]}, TypeError, "nuisance: got float64, expected names of coords"),
+    (lambda x, y: {"nuisance": "word_rate"}, ValueError, "'word_rate' is counted from timed events"),
+    (lambda x, y: {"ceiling": np.full(2, 2.0)}, ValueError, "ceiling: got a reliability of 2, expected at most 1"),
+    (lambda x, y: {"features": {"m": x.values}}, TypeError, "features: 'm' got ndarray, expected a DataArray"),
+    (lambda x, y: {"responses": y.where(y.stimulus != "s03")}, ValueError,
+     "No neuroid has a number in 1 of 40 samples: 's03'. Leave them out: responses.dropna"),
+    (lambda x, y: {"features": x[:1], "responses": y[:1]}, ValueError, "got 1 sample.*, expected at least 2"),
+    (lambda x, y: {"responses": y[:0]}, NotAligned, "responses: got no samples at all"),
+])
+def test_mistakes_are_named_by_the_argument_that_was_given(change, error, words):
+    features, responses = toy()
+    with warnings.catch_warnings(), pytest.raises(error, match=words):
+        warnings.simplefilter("ignore")  # neuroids with NaN are warned of, too
+        na.encode(**{"features": features, "responses": responses} | change(features, responses))

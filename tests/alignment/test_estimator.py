@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from neuroalign.alignment import BandedRidgeEncoder, RidgeEncoder
+from neuroalign.alignment import BandedRidgeEncoder, RidgeEncoder, TRFEncoder
 from neuroalign.data import align, make_features, make_responses
 from neuroalign.errors import NotAligned
 from neuroalign.stats import make_folds
@@ -107,6 +107,29 @@ def test_labelled_rows_are_never_matched_by_position(encoder):
     spaces, aligned = align(features[::-1], responses)
     np.testing.assert_array_equal(clone(encoder).fit(spaces["m::all"], aligned).coef_, model.coef_)
     np.testing.assert_array_equal(clone(encoder).fit(features.values, responses).coef_, model.coef_)
+
+
+@pytest.mark.parametrize("encoder", [RidgeEncoder([1.0]), BandedRidgeEncoder([2, 3], [1.0]),
+                                     TRFEncoder(0, 0, 1.0, alphas=[1.0])])
+def test_labelled_features_are_never_matched_by_position(encoder):
+    X, Y = data()
+    X = make_features(X, np.arange(60.0), model="m", dim="time").assign_coords(feature=list("abcde"))
+    fitted = encoder.fit(X, Y)
+    np.testing.assert_allclose(fitted.predict(X), fitted.predict(X.values))
+    with pytest.raises(NotAligned, match="first in column 0: got 'e', fitted on 'a'.*X.sel"):
+        fitted.predict(X[:, ::-1])
+    with pytest.raises(ValueError, match="3 features"):
+        fitted.predict(X[:, :3])
+
+
+def test_folds_give_way_to_the_number_of_groups():
+    X, Y = data()
+    groups = np.arange(60) % 2
+    found = RidgeEncoder().fit(X, Y, groups=groups)
+    expected = RidgeEncoder(cv=make_folds("groups", 60, groups=groups, n_splits=2)).fit(X, Y)
+    np.testing.assert_array_equal(found.best_alpha_, expected.best_alpha_)
+    with pytest.raises(ValueError, match="got 7, expected 2 to 2"):
+        RidgeEncoder(cv=7).fit(X, Y, groups=groups)
 
 
 def test_series_are_matched_by_their_clock_and_runs():
