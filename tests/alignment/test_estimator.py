@@ -141,6 +141,8 @@ def test_series_are_matched_by_their_clock_and_runs():
     assert model.predict(features).dims == ("time", "neuroid")
     with pytest.raises(NotAligned, match=r"time differs in 60 of 60 rows, first in row 0: 0\.0 in X, 3\.0 in y.*clock"):
         model.fit(features, responses.assign_coords(time=clock + 3))
+    with pytest.raises(NotAligned, match="time differs in 60 of 60 rows"):  # a tenth of a step, hours from the start
+        model.fit(features.assign_coords(time=clock + 1e4), responses.assign_coords(time=clock + 1e4 + 0.05))
     runs = np.repeat([0, 1], 30)
     with pytest.raises(NotAligned, match="run differs in 30 of 60 rows, first in row 30: 1 in X, 0 in y"):
         model.fit(features.assign_coords(run=("time", runs)), responses.assign_coords(run=("time", runs * 0)))
