@@ -8,8 +8,9 @@ import xarray as xr
 from neuroalign.alignment import rsa
 from neuroalign.alignment.comparison_inputs import Models, Targets, match, select_controls, target_kind
 from neuroalign.alignment.metrics import Metric, resolve_metrics
+from neuroalign.alignment.progress import progress_bar
 from neuroalign.alignment.rdm import DISTANCES
-from neuroalign.alignment.similarity import draw_null, measure_grid, measure_null, measure_subsamples, progress_bar
+from neuroalign.alignment.similarity import draw_null, measure_grid, measure_null, measure_subsamples
 from neuroalign.data.scores import make
 from neuroalign.errors import check_counts, check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve

@@ -41,7 +41,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
            n_bootstraps: int = 0, null: str = "auto", min_shift: float = 0.1, block: float | None = None,
            baselines="auto", fdr: str = "bh", ceiling=None, repeats: str = "average", on_missing: str = "error",
            residualize: str | None = None, select_neuroids: float | None = None, keep=(), random_state: int = 0,
-           device="auto") -> xr.Dataset:
+           device="auto", progress: bool = True) -> xr.Dataset:
     """Score how well feature spaces predict responses by cross-validated ridge regression.
 
     Every neuroid (and time bin) gets its own penalty by inner cross-validation. Features are standardised by the
@@ -146,6 +146,8 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
         Also return these.
     random_state : int
     device : str
+    progress : bool
+        Show a progress bar for permutations that take longer than two seconds.
 
     Returns
     -------
@@ -190,7 +192,7 @@ def encode(features, responses: xr.DataArray, *, nuisance=None, cv="auto", inner
             for name, table in zip(members.get(space, [space]), tables):
                 constant[name] = check_features(getattr(table, "series", table), name, targets.ids)
             found, _ = fit_design(design, space, fitter, problem, metrics, keep, n_permutations, options, resampling,
-                                  "shuffled" in beside)
+                                  "shuffled" in beside, progress)
             found["n_features"] = sum(t.shape[1] - design.nuisance.shape[1] for t in tables)
             if members:
                 found["chosen_depth"], found["chosen_layers"] = _chosen_layers(design, members[space], problem)

@@ -5,6 +5,7 @@ import xarray as xr
 
 from neuroalign.alignment.baselines import shuffled_scores
 from neuroalign.alignment.nulls import Tally, null_by_features, null_by_responses, residuals_of
+from neuroalign.alignment.progress import progress_bar
 from neuroalign.alignment.scoring import fold_scores, score_moments
 from neuroalign.alignment.splits import NULLS, make_permutations
 from neuroalign.data import sample_dim, scores
@@ -47,7 +48,7 @@ def check_tests(null: str, fdr: str) -> None:
 
 
 def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutations: int, permuting, resampling,
-               shuffled: bool = False):
+               shuffled: bool = False, progress: bool = False):
     """Fit and score one design: its part of the Scores, and the fit; `shuffled`: in shuffled orders, too."""
     joint, Y = design.joint, problem.targets.values
     prediction = np.full(Y.shape, np.nan, np.float32) if "prediction" in keep or resampling else None
@@ -66,8 +67,9 @@ def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutation
             result["ci_low"], result["ci_high"] = resampling.interval(drawn, LEVEL)
             result["bootstrap"] = drawn if "bootstrap" in keep else None
         if n_permutations:
-            result |= compare_with_null(design, joint, Y, observed, fitter, problem.layout, metrics, "null" in keep,
-                                        n_permutations, permuting)
+            with progress_bar(f"{space}: null", progress) as bar:
+                result |= compare_with_null(design, joint, Y, observed, fitter, problem.layout, metrics, "null" in keep,
+                                            n_permutations, permuting, bar.update)
         if shuffled:
             # A null of permuted features is a mean over many shuffles already.
             told = result.get("null_name")
@@ -76,14 +78,15 @@ def fit_design(design, space: str, fitter, problem, metrics, keep, n_permutation
     return result, fit
 
 
-def compare_with_null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutations, options) -> dict:
+def compare_with_null(design, joint, Y, observed, fitter, layout, metrics, keep, n_permutations, options,
+                      tick) -> dict:
     """Permute and fit again: p, and mean, sd and name of the null. Features are permuted where there is nuisance."""
     name, moved, orders = plan_null(design, fitter, layout, n_permutations, options)
     tally = Tally(observed, len(orders) if keep else 0)
     if moved != "responses":
-        null_by_features(fitter, design, Y, orders, metrics, tally)
+        null_by_features(fitter, design, Y, orders, metrics, tally, tick)
     else:
-        null_by_responses(fitter, joint, Y, orders, metrics, tally)
+        null_by_responses(fitter, joint, Y, orders, metrics, tally, tick)
     told = {"name": name, "permuted": moved,
             "n": tally.count, "smallest_p": 1 / (1 + tally.count),
             "min_shift": options["min_shift"] if name == "shift" else None,

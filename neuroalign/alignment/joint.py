@@ -44,7 +44,8 @@ EVEN = 0.05  # share of a band that is not small
 def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequence[str]] | None = None,
                   n_candidates=20, refine: int = 0, metric=("r.pooled", "r2.pooled"), n_permutations: int = 0,
                   n_bootstraps: int = 0, null: str = "auto", min_shift: float = 0.1, block: float | None = None,
-                  baselines="auto", fdr: str = "bh", keep=(), random_state: int = 0, **options) -> xr.Dataset:
+                  baselines="auto", fdr: str = "bh", keep=(), random_state: int = 0, progress: bool = True,
+                  **options) -> xr.Dataset:
     """Score how well several feature spaces together predict responses, by banded ridge.
 
     All spaces stand in one model. Each is a band with its own penalty, chosen for every neuroid (and time bin) by
@@ -62,7 +63,7 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
         nuisance, which is a band where there is any.
     refine : int
         Most steps of descent from the best candidate.
-    metric, n_permutations, n_bootstraps, null, min_shift, block, baselines, fdr, keep, random_state
+    metric, n_permutations, n_bootstraps, null, min_shift, block, baselines, fdr, keep, random_state, progress
         As in `encode`. Every permutation searches the penalties again. Resamples depend on the samples alone: kept
         (``keep=["bootstrap"]``) and joined (`neuroalign.data.scores.concat`), models with and without a space are
         compared in pairs by `neuroalign.data.scores.diff`.
@@ -104,7 +105,7 @@ def encode_banded(features, responses: xr.DataArray, *, bands: Mapping[str, Sequ
         resampling = Resampling(problem, n_bootstraps, block, random_state) if n_bootstraps else None
         beside = resolve_baselines(baselines, problem)
         result = _fit(design, label, fitter, problem, metrics, keep, n_permutations, permuting, resampling,
-                      "shuffled" in beside)
+                      "shuffled" in beside, progress)
         alone = {"drift": drift_scores(problem, metrics)} if "drift" in beside else {}
         if problem.nuisance.shape[1]:
             sums = fitter.fit(problem.nuisance, problem.targets.values).sums

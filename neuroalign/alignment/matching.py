@@ -15,8 +15,8 @@ from neuroalign.alignment.cca import HeldOutRows, whiten
 from neuroalign.alignment.comparison_inputs import match
 from neuroalign.alignment.feature_basis import check_pair, host_of
 from neuroalign.alignment.metrics import get_metric
+from neuroalign.alignment.progress import progress_bar
 from neuroalign.alignment.retrieval import chance_level, matching_accuracy, retrieval_ranks, warn_few
-from neuroalign.alignment.similarity import progress_bar
 from neuroalign.data.scores import make
 from neuroalign.errors import check_option, collect_warnings, list_ids, warn_user
 from neuroalign.linalg import resolve, thread_limit, to_numpy

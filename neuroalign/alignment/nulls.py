@@ -234,8 +234,11 @@ class Tally:
         return np.sqrt(np.maximum(spread, 0))
 
 
-def null_by_responses(fitter: Fitter, X, Y: np.ndarray, orders: np.ndarray, metrics, tally: Tally) -> None:
-    """Permute the rows of the responses; the decompositions of the design serve every permutation."""
+def null_by_responses(fitter: Fitter, X, Y: np.ndarray, orders: np.ndarray, metrics, tally: Tally, tick) -> None:
+    """Permute the rows of the responses; the decompositions of the design serve every permutation.
+
+    `tick` is told which share of all is done.
+    """
     n_folds, n_targets = len(fitter.outer), Y.shape[1]
     plans, Y = fitter.plans_of(X), fitter.on_device(Y)
     size = 1 if plans else max(1, BUDGET // (n_folds * 6 * n_targets * 8))
@@ -247,17 +250,19 @@ def null_by_responses(fitter: Fitter, X, Y: np.ndarray, orders: np.ndarray, metr
             for k, order in enumerate(batch):
                 predicted = fill_flat(plan.predict(Y, order[train])[0], Y, order[train])
                 sums[k, fold] = moments(Y[order[test]], predicted)
+            tick(len(batch) / (len(orders) * n_folds))
         for one in sums:
             tally.add(np.stack([score_moments(metric, one) for metric in metrics]))
 
 
 def null_by_features(fitter: Fitter, design: Design, Y: np.ndarray, orders: np.ndarray, metrics,
-                     tally: Tally) -> None:
+                     tally: Tally, tick) -> None:
     """Permute the rows, or the events, of the features; the nuisance, and what it explains of them, stay."""
     residuals = residuals_of(fitter, design)
     for order in orders:
         sums = fitter.fit(design.permuted(order, residuals).joint, Y).sums
         tally.add(np.stack([score_moments(metric, sums) for metric in metrics]))
+        tick(1 / len(orders))
 
 
 def residuals_of(fitter: Fitter, design: Design) -> Residuals | None:

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from neuroalign.alignment import cca, cka, cka_minibatch, neighbours, shape, unit_matching
 from neuroalign.alignment.feature_basis import compact_rows, feature_basis
 from neuroalign.alignment.pair_measures import PAIRS
+from neuroalign.alignment.progress import progress_bar
 from neuroalign.linalg import rows_per_chunk, to_numpy
 from neuroalign.stats import child_rng
 
-__all__ = ["MEASURES", "draw_null", "measure_grid", "measure_null", "measure_subsamples", "progress_bar"]
+__all__ = ["MEASURES", "draw_null", "measure_grid", "measure_null", "measure_subsamples"]
 
 
-PATIENCE = 2.0  # seconds before a progress bar is shown
 
 
 @dataclass(frozen=True)
@@ -232,15 +231,6 @@ def _pair_null(measure, x, y, draws, device, bar):
     found = measure.null(x, y, draws, device)
     bar.update(len(draws))
     return found
-
-
-def progress_bar(what: str, progress: bool, total: int | None = None) -> tqdm:
-    """Return a bar that shows after two seconds and is told how many of a total are done, or which share of all."""
-    if total is None:  # rounded shares may sum to a trifle more than 1
-        style = {"total": 1 + 1e-9, "bar_format": "{l_bar}{bar}| {elapsed}<{remaining}"}
-    else:
-        style = {"total": total}
-    return tqdm(desc=what, disable=not progress, delay=PATIENCE, dynamic_ncols=True, **style)
 
 
 def _measure(method: str, n: int) -> Measure:

@@ -19,6 +19,7 @@ from neuroalign.alignment.encoding_scores import (
 from neuroalign.alignment.metrics import resolve_metrics
 from neuroalign.alignment.nulls import Fitter, Tally, residuals_of
 from neuroalign.alignment.problem import Problem, check_settings, set_up
+from neuroalign.alignment.progress import progress_bar
 from neuroalign.alignment.residuals import warn_leftover
 from neuroalign.alignment.splits import describe_blocks
 from neuroalign.alignment.table import Table
@@ -34,7 +35,8 @@ LEAST = 3  # neuroids of a pattern
 
 def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, metric=("r.stimulus", "2v2"),
                    centre: str = "train", n_permutations: int = 0, null: str = "auto", min_shift: float = 0.1,
-                   block: float | None = None, fdr: str = "bh", random_state: int = 0, **options) -> xr.Dataset:
+                   block: float | None = None, fdr: str = "bh", random_state: int = 0, progress: bool = True,
+                   **options) -> xr.Dataset:
     """Score how well the predicted pattern of each stimulus over neuroids matches the measured one.
 
     Ridge regressions as in `neuroalign.encode`; predictions of all held-out stimuli are pooled over folds. The mean
@@ -59,6 +61,8 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
         everything is fitted again. Pairs share stimuli, so that a binomial test over them would be wrong, and is not
         offered.
     random_state : int
+    progress : bool
+        Show a progress bar for permutations that take longer than two seconds.
     **options
         nuisance, cv, inner_cv, n_splits, n_inner_splits, groups, gap, alphas, reduce, hrf, at, high_pass, repeats,
         on_missing, residualize, select_neuroids, device of `encode`. With `select_neuroids` the pattern of a
@@ -108,10 +112,12 @@ def encode_stimuli(features, responses: xr.DataArray, *, by: str | None = None, 
                                   "n_components": components}
                 if n_permutations:
                     tally, residuals = Tally(observed), residuals_of(problem.fitter, design)
-                    for order in orders:
-                        one = ((table, Y[order]) if moved == "responses" else
-                               (design.permuted(order, residuals).joint, Y))
-                        tally.add(_score(problem, *one, groups, metrics, centre, plans)[0])
+                    with progress_bar(f"{space}: null", progress, len(orders)) as bar:
+                        for order in orders:
+                            one = ((table, Y[order]) if moved == "responses" else
+                                   (design.permuted(order, residuals).joint, Y))
+                            tally.add(_score(problem, *one, groups, metrics, centre, plans)[0])
+                            bar.update()
                     results[space] |= {"p": tally.p, "null_mean": tally.mean, "null_sd": tally.sd}
         warn_constant(constant)
         warn_narrow(results.values(), problem.fitter.reduction)

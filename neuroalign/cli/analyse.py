@@ -101,7 +101,7 @@ def encode(
         patterns_by(problem.responses, problem.targets.usable, by)
     features = load_features(models, rows, layers=layers, store=store, device=device, random_state=random_state,
                              quiet=quiet, zoo=zoo, **extraction)
-    options |= testing | ({"metric": tuple(metric)} if metric else {})
+    options |= testing | {"progress": not quiet} | ({"metric": tuple(metric)} if metric else {})
     if kinds == {"stimulus"}:
         scores = na.encode_stimuli(features, recorded, by=by, **options)
     else:

@@ -287,7 +287,7 @@ def test_missing_stimuli_are_listed_or_dropped(spaces, brain):
 
 @pytest.mark.parametrize("metric", ["rsa.spearman", "rsa.tau_a", "cka.debiased", "cka.rbf"])
 def test_a_long_null_shows_which_share_is_done(metric, spaces, monkeypatch, capsys):
-    monkeypatch.setattr("neuroalign.alignment.similarity.PATIENCE", 0)
+    monkeypatch.setattr("neuroalign.alignment.progress.PATIENCE", 0)
     silent = na.compare(spaces, spaces, metric=metric, progress=False, **QUICK)
     assert capsys.readouterr().err == ""
     shown = na.compare(spaces, spaces, metric=metric, **QUICK)

@@ -209,7 +209,7 @@ def test_nan_constant_and_non_square_input_is_explained():
 
 def test_a_long_null_shows_how_far_it_is(monkeypatch, capsys):
     x, y = labelled(*(v[:80] for v in planted()))
-    monkeypatch.setattr("neuroalign.alignment.similarity.PATIENCE", 0)
+    monkeypatch.setattr("neuroalign.alignment.progress.PATIENCE", 0)
     options = {"n_permutations": 4, "n_components": 3, "reg": 0.1, "n_draws": 1, "device": "cpu"}
     silent = match_spaces(x, [y, x], progress=False, **options)
     assert capsys.readouterr().err == ""

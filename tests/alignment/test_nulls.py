@@ -5,6 +5,7 @@ import pytest
 from scipy.signal import lfilter
 
 import neuroalign as na
+from neuroalign.alignment import progress
 from neuroalign.alignment.nulls import Tally
 from neuroalign.data import make_features, make_responses
 from neuroalign.errors import NeuroalignWarning
@@ -31,6 +32,20 @@ def false_positives(null, n_spaces, n_neuroids, n_permutations, **options):
 def test_nulls_that_keep_autocorrelation_keep_their_level(null):
     # 600 tests at .05 that share 6 feature series: the standard deviation of the rate is about .015.
     assert 0.015 <= false_positives(null, 6, 100, 59, block=40.0) <= 0.095
+
+
+@pytest.mark.parametrize("call", [na.encode, na.encode_stimuli, na.encode_banded])
+@pytest.mark.parametrize("with_nuisance", [False, True])
+def test_a_bar_shows_how_far_a_long_null_is(call, with_nuisance, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE", 0)
+    rng, ids = np.random.default_rng(0), [f"s{k}" for k in range(30)]
+    x, w = (make_features(rng.standard_normal((30, 3)), ids, model=m) for m in ("m", "w"))
+    y = make_responses(rng.standard_normal((30, 4)), ids, list("abcd"))
+    options = {"n_permutations": 19, "alphas": 1.0, "nuisance": w if with_nuisance else None}
+    call(x, y, progress=False, **options)
+    assert capsys.readouterr().err == ""
+    call(x, y, **options)
+    assert "m::all: null: 100%" in capsys.readouterr().err
 
 
 def test_shuffled_folds_and_samples_do_not():

@@ -144,14 +144,14 @@ def test_a_long_null_shows_how_far_it_is(metric, monkeypatch, capsys):
     rng, ids = np.random.default_rng(0), [f"s{k:02d}" for k in range(32)]
     x, y, z = (make_features(rng.standard_normal((32, 3)), ids, model=m) for m in "xyz")
     options = {"metric": [metric], "n_permutations": 19, "n_bootstraps": 5, "device": "cpu"}
-    monkeypatch.setattr("neuroalign.alignment.similarity.PATIENCE", 0)
+    monkeypatch.setattr("neuroalign.alignment.progress.PATIENCE", 0)
     silent = na.compare([x, y], z, progress=False, **options)
     assert capsys.readouterr().err == ""
     shown, said = na.compare([x, y], z, **options), capsys.readouterr().err
     assert f"{metric}: null: 100%" in said and "38/38" in said
     assert f"{metric}: half samples: 100%" in said and "5/5" in said
     np.testing.assert_array_equal(shown.p, silent.p)
-    monkeypatch.setattr("neuroalign.alignment.similarity.PATIENCE", 600)
+    monkeypatch.setattr("neuroalign.alignment.progress.PATIENCE", 600)
     na.compare([x, y], z, **options)
     assert capsys.readouterr().err == ""  # nothing about what is quick
 
