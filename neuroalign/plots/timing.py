@@ -7,6 +7,7 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from neuroalign.data.scores import attrs_of
 from neuroalign.errors import check_option
 from neuroalign.plots.select import drawn_frame, metric_label, picked_spaces, select, shorten, space_label, spaces_table
 from neuroalign.plots.style import FAINT, GREY, INK, PALETTE, Figure, grid_shape, new_figure, place_legend, styled
@@ -31,7 +32,8 @@ def time_course(scores: xr.Dataset, metric: str | None = None, targets=None, *, 
     spaces : sequence of str, optional
         Space ids to draw, at most seven; all by default.
     alpha : float
-        Spans of time with q below it are bars under the curves, in their colours.
+        Spans of time with q below it (of `neuroalign.alignment.cluster_scores`: in clusters with p below it) are bars
+        under the curves, in their colours.
     title : str, optional
 
     Returns
@@ -58,7 +60,8 @@ def time_course(scores: xr.Dataset, metric: str | None = None, targets=None, *, 
             axis.set_ylabel(metric_label(data.attrs["_metric"]))
     for axis in axes.flat[len(units):]:
         axis.set_visible(False)
-    drawn |= _spans(axes, data, time, alpha)
+    tested = "p" if attrs_of(scores).get("analysis") == "cluster_scores" else "q"  # p of clusters is over all of them
+    drawn |= _spans(axes, data, time, alpha, tested)
     handles = _handles(data, drawn, alpha)
     place_legend(figure, handles, [h.get_label() for h in handles])
     if title:
@@ -175,21 +178,21 @@ def _curves(axis, part, time) -> set:
     return drawn
 
 
-def _spans(axes, data, time, alpha) -> set:
-    """Bars under the curves of all panels, where q is below alpha: one line a space."""
-    if "q" not in data or not np.isfinite(data["q"]).any():
+def _spans(axes, data, time, alpha, tested) -> set:
+    """Bars under the curves of all panels, where q (p of clusters) is below alpha: one line a space."""
+    if tested not in data or not np.isfinite(data[tested]).any():
         return set()
     low, high = axes.flat[0].get_ylim()
     pens = _pens(data)
     step, edges = 0.045 * (high - low), _edges(time)
     for axis, unit in zip(axes.flat, data["unit"].values):
         for i, space in enumerate(data["space"].values):
-            small = np.nan_to_num(data["q"].sel(unit=unit, space=space).values, nan=1) < alpha
+            small = np.nan_to_num(data[tested].sel(unit=unit, space=space).values, nan=1) < alpha
             for start, stop in _runs(small):
                 axis.plot([edges[start], edges[stop]], [low - (i + 0.5) * step] * 2, color=pens[i][0], lw=3,
                           solid_capstyle="butt")
     axes.flat[0].set_ylim(low - (data.sizes["space"] + 0.3) * step, high)
-    return {"q"}
+    return {tested}
 
 
 def _runs(mask) -> list[tuple[int, int]]:
@@ -236,8 +239,9 @@ def _handles(data, drawn, alpha) -> list:
     names = [space_label(s) for s in table["space"]] if table["model"].duplicated().any() else list(table["model"])
     handles = [Line2D([], [], color=color, dashes=dashes, label=shorten(name, 50))
                for name, (color, dashes) in zip(names, _pens(data))]
-    if "q" in drawn:
-        handles.append(Line2D([], [], color=GREY, lw=3, solid_capstyle="butt", label=f"q < {alpha:g}"))
+    for tested, label in (("q", f"q < {alpha:g}"), ("p", f"clusters, p < {alpha:g}")):
+        if tested in drawn:
+            handles.append(Line2D([], [], color=GREY, lw=3, solid_capstyle="butt", label=label))
     if "ceiling" in drawn:
         handles.append(Line2D([], [], color="#7d8591", lw=1, ls=(0, (2, 2)), label="noise ceiling"))
     if "null" in drawn:
@@ -249,6 +253,8 @@ def _caption(data, drawn, alpha) -> str:
     said = [f"{metric_label(data.attrs['_metric'])} against {_time_label(data).removesuffix(' (s)')}."]
     if "q" in drawn:
         said.append(f"Bars: spans of time with q < {alpha:g}.")
+    if "p" in drawn:
+        said.append(f"Bars: spans of time in clusters with p < {alpha:g}, corrected for all sites and times.")
     if "ci_low" in drawn:
         said.append("Coloured band: interval of the score.")
     if "spread_low" in drawn:

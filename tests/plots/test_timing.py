@@ -54,6 +54,16 @@ def test_spans_cover_exactly_the_significant_bins(timed):
     assert axis.get_ylim()[0] < min(line.get_ydata()[0] for line in axis.lines if line.get_linewidth() == 3)
 
 
+def test_clusters_are_marked_by_their_p(timed):
+    scores = timed().rename(q="p")
+    plain = time_course(scores)
+    assert not any(line.get_linewidth() == 3 for line in plain.axes[0].lines)  # p of single bins marks nothing
+    figure = time_course(scores.assign_attrs(analysis='"cluster_scores"'))
+    bars = [line for line in figure.axes[0].lines if line.get_linewidth() == 3]
+    assert len(bars) == scores.sizes["space"] and "clusters with p < 0.05, corrected" in figure.caption
+    assert "clusters, p < 0.05" in [t.get_text() for t in figure.legends[0].get_texts()]
+
+
 def test_twins_are_grey(timed):
     figure = time_course(timed(1, models=("net", "net@random")))
     colors = [to_hex(h.get_color()) for h in figure.legends[0].get_lines()[:2]]
