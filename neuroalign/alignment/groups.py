@@ -38,8 +38,9 @@ def group_scores(scores: xr.Dataset, *, by: str | None = None, subject: str = "s
         Scores (metric, space, target[, time_bin]), a target each group: the mean over subjects, ``ci_low``,
         ``ci_high``, and ``subject_score (subject, ...)``. Coords ``n_subjects``, ``n_neuroids`` and ``n_positive``:
         in how many subjects the mean is above the null (of differences: above 0). Where there is something to hold
-        against (``null_mean``, or differences) also ``p`` of a one-sided sign flip of the subjects, for each target
-        alone; ``smallest_p`` in the attrs is what it can be at least. Neuroids with a NaN in any space do not count.
+        against (``null_mean``, averaged alike, or differences) also ``p`` of a one-sided sign flip of the subjects,
+        for each target alone; ``smallest_p`` in the attrs is what it can be at least. Intervals are of the score, p
+        is of what it has above the null. Neuroids with a NaN in any space do not count.
 
     Notes
     -----
@@ -84,8 +85,9 @@ def group_scores(scores: xr.Dataset, *, by: str | None = None, subject: str = "s
                       f"{few[least]}): no interval and no p for {list_ids(few)}. Report each subject (subject_score) "
                       "and how many agree (n_positive); nothing follows for a population.", "few-subjects", few)
     dims = (*rest[:2], "target", *rest[2:])
-    variables = {k: (dims, np.stack([f[k] for f in found], 2)) for k in ("score", "ci_low", "ci_high", "p")
-                 if found[0].get(k) is not None}
+    kept = ["score", "ci_low", "ci_high", *(["p"] if reference is not None else []),
+            *(["null_mean"] if "null_mean" in scores else [])]
+    variables = {k: (dims, np.stack([f[k] for f in found], 2)) for k in kept}
     variables["subject_score"] = (("subject", *dims), np.stack([f["subject_score"] for f in found], 3))
     coords = {d: scores[d].values for d in rest} | {"target": groups, "subject": everyone}
     coords |= {k: ("target", [f[k] for f in found]) for k in ("n_subjects", "n_neuroids")}
@@ -119,7 +121,7 @@ def _group(values, reference, subjects, everyone, draw, n_resamples, level, rand
     found = {"subject_score": each, "score": nothing, "ci_low": nothing, "ci_high": nothing, "n_neuroids": len(values),
              "n_subjects": len(set(subjects.tolist())), "smallest_p": None}
     if reference is not None:
-        found |= {"p": nothing, "n_positive": np.zeros(shape, int)}
+        found |= {"p": nothing, "null_mean": nothing, "n_positive": np.zeros(shape, int)}
     if not len(values):
         return found
     means, names = subject_means(values, subjects)
@@ -127,7 +129,7 @@ def _group(values, reference, subjects, everyone, draw, n_resamples, level, rand
     found["score"] = means.mean(0)
     against = None if reference is None else subject_means(reference, subjects)[0]
     if against is not None:
-        found["n_positive"] = (against > 0).sum(0)
+        found |= {"n_positive": (against > 0).sum(0), "null_mean": (means - against).mean(0)}
     if len(names) < FEW_SUBJECTS:
         return found
     drawn = hierarchical_means(values, subjects, n_resamples, draw=draw, random_state=random_state)

@@ -39,6 +39,7 @@ def test_subjects_count_alike_and_intervals_are_over_subjects():
     test = sign_flip_test((per_subject + 0.02).T)
     np.testing.assert_allclose(found.p.sel(target="IT")[0], test.p)
     np.testing.assert_allclose(found.n_positive.sel(target="IT")[0], test.n_positive)
+    np.testing.assert_allclose(found.null_mean, -0.02)
     told = results.attrs_of(found)
     assert told["smallest_p"] == 2**-8 and told["interval"] == "95% over 8 subjects, expanded percentile"
     assert found.n_neuroids.values.tolist() == [8, 32] and own.size == 78
