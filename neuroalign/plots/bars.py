@@ -5,7 +5,17 @@ import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from neuroalign.plots.select import drawn_frame, format_p, metric_label, picked_spaces, select, shorten, spaces_table
+from neuroalign.data.scores import attrs_of
+from neuroalign.plots.select import (
+    drawn_frame,
+    format_p,
+    metric_label,
+    picked_spaces,
+    select,
+    shorten,
+    space_label,
+    spaces_table,
+)
 from neuroalign.plots.style import GREY, INK, PALETTE, Figure, new_figure, place_legend, styled
 
 __all__ = ["bars"]
@@ -59,13 +69,15 @@ def bars(scores: xr.Dataset, metric: str | None = None, targets=None, *, spaces=
                     ha="right" if max(map(len, units)) > 9 and len(units) > 5 else "center", rotation_mode="anchor")
     axis.tick_params(axis="x", length=0, labelsize=9)
     axis.set_xlim(-0.6, len(units) - 0.4)
-    axis.set_ylabel(metric_label(data.attrs["_metric"]))
+    differs = attrs_of(scores).get("analysis") == "difference"
+    measured = ("difference, " if differs else "") + metric_label(data.attrs["_metric"])
+    axis.set_ylabel(measured)
     handles = _handles(drawn, data, names)
     place_legend(figure, handles, [h.get_label() for h in handles])
     if title:
         figure.suptitle(title, x=0.01, ha="left")
     figure.data = drawn_frame(data)
-    figure.caption = _caption(drawn, data, names, alpha)
+    figure.caption = _caption(drawn, measured, data, names, alpha)
     figure.alt = "Bars of scores. " + "; ".join(
         f"{u}: {', '.join(f'{v:.2f}' for v in data['score'].sel(unit=u).values)}" for u in units[:12]) + "."
     return figure
@@ -165,7 +177,7 @@ def _handles(drawn, data, names) -> list:
     handles = []
     for i, name in enumerate(names):
         row = table.loc[name]
-        label = str(row["model"]) + (f" · {row['layer']}" if layers and row["layer"] else "")
+        label = space_label(row["model"]) + (f" · {row['layer']}" if layers and row["layer"] else "")
         handles.append(Patch(fc=PALETTE[i % len(PALETTE)], alpha=0.9, label=shorten(label, 44)))
     if "baseline" in drawn:
         handles.append(Line2D([], [], color=INK, lw=2, label="nuisance variables alone"))
@@ -178,8 +190,8 @@ def _handles(drawn, data, names) -> list:
     return handles
 
 
-def _caption(drawn, data, names, alpha) -> str:
-    said = [f"{metric_label(data.attrs['_metric'])} of every target."]
+def _caption(drawn, measured, data, names, alpha) -> str:
+    said = [f"{measured} of every target."]
     if "q" in drawn:
         star = " and a star" if len(names) > 1 else ""
         said.append(f"Full colour{star}: q < {alpha:g}; pale: not significant.")

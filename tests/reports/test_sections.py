@@ -155,6 +155,9 @@ def test_a_difference_is_named_by_its_two_sides(encoding):
     assert section.text.startswith("The scores of `lm:l.1:word` less those of `lm@random:l.1:word`, 2 measured units.")
     assert "differences: 2 scores" in repr(show(delta)) and "lm · l.1 · word − lm@random · l.1 · word" in repr(
         show(delta))
+    (bars,) = (p.figure for p in default_pictures(delta))
+    assert bars.axes[0].get_ylabel() == "difference, Pearson r (pooled over folds)"
+    assert "lm · l.1 · word" in bars.legends[0].get_texts()[0].get_text()
     said = methods(delta)
     assert said.startswith("Difference: the score of `lm:l.1:word` less the score of `lm@random:l.1:word`. Responses")
     assert "Nothing was tested" in said and "no interval" in said
