@@ -340,4 +340,5 @@ def _nuisance_block(item, spaces, responses, timing):
     if item == "word_rate":
         raise ValueError("nuisance: 'word_rate' is counted from timed events that are brought to a series. Give events "
                          "with onsets and hrf= or downsample=, or a coord 'word_rate' on the samples.")
-    raise ValueError(f"nuisance: no coord {item!r} on the samples; found {', '.join(known)}.{suggest(item, known)}")
+    raise ValueError(f"nuisance: no coord {item!r} on the samples; found {', '.join(known)}."
+                     f"{suggest(item, [*known, 'word_rate'])}")

@@ -93,9 +93,6 @@ def _given(responses, ceiling):
         values = np.repeat(values[:, None], shape[1], 1)
     if values.shape != shape:
         raise ValueError(f"ceiling: got shape {values.shape}, expected {shape} (one reliability a neuroid).")
-    if (values > 1 + 1e-9).any():
-        raise ValueError(f"ceiling: got a reliability of {np.nanmax(values):.3g}, expected at most 1: the share of the "
-                         "variance of what is predicted that repeats, such as stats.split_half_reliability gives.")
     return _checked(responses, values, aggregation, source)
 
 

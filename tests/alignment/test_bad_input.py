@@ -193,7 +193,6 @@ def test_responses_that_are_no_numbers_are_refused(call, kind, named):
     (lambda x, y: {"inner_cv": "lo"}, ValueError, "inner_cv: got 'lo', expected one of 'auto', 'loo', .*mean 'loo'"),
     (lambda x, y: {"nuisance": x.values[:, 0]}, TypeError, "nuisance: got float64, expected names of coords"),
     (lambda x, y: {"nuisance": "word_rate"}, ValueError, "'word_rate' is counted from timed events"),
-    (lambda x, y: {"ceiling": np.full(2, 2.0)}, ValueError, "ceiling: got a reliability of 2, expected at most 1"),
     (lambda x, y: {"features": {"m": x.values}}, TypeError, "features: 'm' got ndarray, expected a DataArray"),
     (lambda x, y: {"responses": y.where(y.stimulus != "s03")}, ValueError,
      "No neuroid has a number in 1 of 40 samples: 's03'. Leave them out: responses.dropna"),

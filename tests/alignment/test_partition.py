@@ -156,7 +156,7 @@ def test_units_are_blocks_of_a_time_series_and_groups():
     runs = np.repeat([1, 2], [125, 115])
     by_run = na.partition_variance({k: v.assign_coords(run=("time", runs)) for k, v in spaces.items()},
                                    responses.assign_coords(run=("time", runs)), block=20.0, **few)
-    assert "(25)" in attrs_of(by_run)["interval"]  # the block over the border is cut in two
+    assert "(23)" in attrs_of(by_run)["interval"]  # 12 and 11 whole blocks: none over the border, none of what is left
     spaces, responses = planted({"a": 0.3, "b": 0.3}, n=120, t=2)
     responses = responses.assign_coords(movie=("stimulus", np.repeat(np.arange(30), 4)))
     told = attrs_of(na.partition_variance(spaces, responses, groups="movie", **FEW, n_candidates=4, n_bootstraps=30))

@@ -91,15 +91,15 @@ def test_differences_add_up_and_irrelevant_edges_have_no_control(loop):
 def test_a_frozen_encoder_predicts_from_the_cut_model(courier, tmp_path):
     stimuli, colours, _ = many_texts(60)
     responses = driven_by(colours, stimuli.ids, ["a", "b"], 1)
-    found = interventional_encoding(courier[0], stimuli, responses, EDGE, windows=[(1, 2)], streams=["last"],
-                                    n_controls=0, encoder="both", n_bootstraps=0, alphas=[3.0], cv=3, store=tmp_path)
+    folds = na.stats.make_folds("kfold", 60, n_splits=3)
+    found = interventional_encoding(courier[0], stimuli, responses, EDGE, windows=[(1, 2)], streams=["last"], cv=folds,
+                                    n_controls=0, encoder="both", n_bootstraps=0, alphas=[3.0], store=tmp_path)
     score = found.score.isel(space=0)
     np.testing.assert_allclose(score.sel(metric="r.pooled.frozen.intact"), score.sel(metric="r.pooled.intact"),
                                atol=1e-5)
     options = {"layers": "model.layers.3", "streams": ["last"], "store": tmp_path, "progress": False}
     whole, cut = (next(iter(na.extract(m, stimuli, **options).values())).values for m in (
         courier[0], knockout(courier[0], stimuli, EDGE, layers=(1, 2))))
-    folds = na.stats.make_folds("kfold", 60, n_splits=3)
     predicted = np.zeros((60, 2))
     for train, test in folds:
         ridge = make_pipeline(StandardScaler(), Ridge(3.0)).fit(whole[train], responses.values[train])
