@@ -81,7 +81,7 @@ def words_and_documents(store, random_state):
         features = na.extract([TEXT, *_twins(TEXT, 3)], stimuli, layers=blocks, streams=["all"], store=store,
                               progress=False)
         parts.append(na.compare([features, tfidf(stimuli, unit=unit)], na.load_rdms(name), rdm="cosine",
-                                n_permutations=1000, n_bootstraps=1000, random_state=random_state))
+                                n_permutations=1000, n_bootstraps=1000, random_state=random_state, progress=False))
     scores = score_tools.concat(parts, dim="target")
     pair = features.select(models=[TEXT, f"{TEXT}@random.0"])
     inner = na.compare(pair, pair, metric=["cka.debiased", "cka.biased"], n_permutations=0, random_state=random_state)
@@ -154,7 +154,7 @@ def planted_sites(store, random_state):
     responses = na.simulate.brain(_word_form(words), sites=electrodes, driven=truth, snr=0.2, ar=0.7,
                                   random_state=random_state)
     scores = na.encode(features, responses, gap=5, n_splits=4, n_inner_splits=4, alphas=np.logspace(1, 6, 6),
-                       metric="r.pooled", n_permutations=300, random_state=random_state)
+                       metric="r.pooled", n_permutations=300, random_state=random_state, progress=False)
     found = (scores["q"].squeeze() < ALPHA).values
     power = (found & truth).sum() / truth.sum()
     false = (found & ~truth).sum() / max(found.sum(), 1)
@@ -188,7 +188,8 @@ def object_images(store, random_state):
     seen = na.extract([VISION, *_twins(VISION, N_TWINS)], images, layers=VISION_LAYERS, pooling="flatten",
                       storage_dtype="float16", store=store, progress=False)
     read = na.extract(TEXT, names, layers=["encoder.layer.*"], streams=["all"], store=store, progress=False)
-    scores = na.compare([seen, read], targets, n_permutations=1000, n_bootstraps=1000, random_state=random_state)
+    scores = na.compare([seen, read], targets, n_permutations=1000, n_bootstraps=1000, random_state=random_state,
+                        progress=False)
     chosen = compare_selected([seen, read], several, n_bootstraps=500, keep=["bootstrap"], n_permutations=500,
                               random_state=random_state)
     top, text = f"{VISION}:blocks.14:image", _last_layer(scores, TEXT)
@@ -229,7 +230,7 @@ def listening_to_alice(store, random_state):
     scores, strict = (
         na.encode(surprisal, responses, nuisance=["word_rate", "sound_power"], cv="blocks", inner_cv=inner, n_splits=6,
                   hrf="spm", at="offset", metric="r.pooled", ceiling=reliability, n_permutations=500, null="shift",
-                  random_state=random_state)
+                  random_state=random_state, progress=False)
         for inner in ("auto", "loo")
     )
     q = {name: s["q"].squeeze().to_series() for name, s in (("blocks", scores), ("leave-one-out", strict))}
