@@ -12,7 +12,8 @@ from neuroalign.alignment.cka_kernels import (
     rbf_kernel,
     unit_kernels,
 )
-from neuroalign.alignment.label_null import part_of, permuted_products
+from neuroalign.alignment.label_null import permuted_products
+from neuroalign.alignment.progress import part_of
 from neuroalign.errors import check_option
 from neuroalign.linalg import resolve, rows_per_chunk, to_numpy
 

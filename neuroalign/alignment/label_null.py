@@ -7,12 +7,13 @@ of stimuli are compared, ranks of a permuted model are the permuted ranks.
 import numpy as np
 import torch
 
+from neuroalign.alignment.progress import part_of
 from neuroalign.errors import list_ids, warn_user
 from neuroalign.linalg import rows_per_chunk, to_numpy, to_tensor
 from neuroalign.stats.correlations import unit_rows, valid_patterns
 from neuroalign.stats.rank_agreement import order_codes, tau_of_codes
 
-__all__ = ["label_null", "part_of", "permuted_products", "restrict_permutations", "tau_null"]
+__all__ = ["label_null", "permuted_products", "restrict_permutations", "tau_null"]
 
 _FEW = 64  # vectors up to which copying whole matrices costs less than looking pairs up
 
@@ -144,11 +145,6 @@ def restrict_permutations(permutations: np.ndarray, kept: np.ndarray) -> np.ndar
     if len(kept) == permutations.shape[1]:
         return permutations
     return np.argsort(np.argsort(permutations[:, kept], axis=1), axis=1)
-
-
-def part_of(tick, share: float):
-    """Return what is told which share of a part was just done, and tells `tick` which share of all that is."""
-    return lambda done: tick(done * share)
 
 
 def orthonormal_rows(units: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from tqdm.auto import tqdm
 
-__all__ = ["progress_bar"]
+__all__ = ["part_of", "progress_bar"]
 
 PATIENCE = 2.0  # seconds before a progress bar is shown
 
@@ -14,3 +14,8 @@ def progress_bar(what: str, progress: bool, total: int | None = None) -> tqdm:
     else:
         style = {"total": total}
     return tqdm(desc=what, disable=not progress, delay=PATIENCE, dynamic_ncols=True, **style)
+
+
+def part_of(tick, share: float):
+    """Return what is told which share of a part was just done, and tells `tick` which share of all that is."""
+    return lambda done: tick(done * share)

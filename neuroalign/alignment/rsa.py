@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from neuroalign.alignment.label_null import label_null, orthonormal_rows, part_of, residual_rows, tau_null
+from neuroalign.alignment.label_null import label_null, orthonormal_rows, residual_rows, tau_null
 from neuroalign.alignment.metrics import Metric
+from neuroalign.alignment.progress import part_of
 from neuroalign.alignment.rdm import positions, square
 from neuroalign.alignment.rdm_bootstrap import bootstrap_rdms
 from neuroalign.errors import list_ids, warn_user

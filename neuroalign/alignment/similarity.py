@@ -20,8 +20,6 @@ from neuroalign.stats import child_rng
 __all__ = ["MEASURES", "draw_null", "measure_grid", "measure_null", "measure_subsamples"]
 
 
-
-
 @dataclass(frozen=True)
 class Measure:
     """How a pair of feature arrays is scored.

@@ -237,7 +237,7 @@ class TRFEncoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Predict targets from a series, shape (n_samples[, n_targets]); labelled if y was labelled and X is."""
         check_is_fitted(self)
         check_columns(X, self._columns)
-        runs = _series_of(X, runs)[1]
+        runs = _runs_of(runs, X)
         _check_rate(self.sfreq, runs, X=X)
         predicted = self._fit.predict(validate_data(self, as_array(X), reset=False, dtype=np.float64), runs)
         predicted = predicted if self.coef_.ndim == 3 else predicted[:, 0]

@@ -21,12 +21,13 @@ def as_spaces(features) -> dict[str, xr.DataArray]:
         name = features.coords["space_id"].item() if "space_id" in features.coords else features.name
         return {str(name or "features"): validate_features(features)}
     if isinstance(features, Mapping):
-        plain = [str(k) for k, v in features.items() if not isinstance(v, xr.DataArray)]
+        spaces = {str(k): v for k, v in features.items()}
+        plain = [name for name, space in spaces.items() if not isinstance(space, xr.DataArray)]
         if plain:
-            raise TypeError(f"features: {list_ids(plain)} got {type(features[plain[0]]).__name__}, expected a "
+            raise TypeError(f"features: {list_ids(plain)} got {type(spaces[plain[0]]).__name__}, expected a "
                             "DataArray (sample, feature). Label a plain array by neuroalign.data.make_features(values, "
                             "stimulus_ids, model='name').")
-        return {str(k): v for k, v in features.items()}
+        return spaces
     if isinstance(features, (list, tuple)):
         merged: dict[str, xr.DataArray] = {}
         for part in features:

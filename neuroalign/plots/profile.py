@@ -260,10 +260,13 @@ def _band_handles(drawn: set, alpha: float) -> list[tuple]:
 
 
 def _caption(drawn: set, data, series, alpha) -> str:
-    layered = any(len(one.spaces) > 1 for one in series)
-    said = ["Score of each layer against its relative depth" + ("; level lines are of spaces that have no depth."
-            if any(len(one.spaces) == 1 for one in series) else ".")] if layered else [
-        "Level lines: scores of spaces that have no depth."]
+    said, layers = [], [len(one.spaces) for one in series]
+    if max(layers) == 1:
+        said.append("Level lines: scores of spaces that have no depth.")
+    elif min(layers) == 1:
+        said.append("Score of each layer against its relative depth; level lines are of spaces that have no depth.")
+    else:
+        said.append("Score of each layer against its relative depth.")
     if "q" in drawn:
         said.append(f"Filled marks: q < {alpha:g}; open marks: not significant.")
     if "ci_low" in drawn:
